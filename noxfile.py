@@ -1,0 +1,105 @@
+"""The project's chores: `nox -l` lists them, `nox -s tests` runs one.
+
+Every session can also run in the virtual environment at hand, without installing: `nox --no-venv -s lint`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import nox
+
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "types", "layers", "tests-3.11"]
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+SCHEMA = Path("schemas/topology.schema.json")
+
+
+def ready(session: nox.Session) -> None:
+    """Install the project with what tests need, unless the session runs in an environment that is there already."""
+    if session.venv_backend != "none":
+        session.install("-e", ".[test]")
+
+
+def as_root(session: nox.Session, *command: str) -> None:
+    """Run `command` as root: the kernel's part of the tests needs it."""
+    prefix = () if os.geteuid() == 0 else ("sudo", "-E")
+    session.run(*prefix, *command, external=True)
+
+
+def python(session: nox.Session) -> str:
+    """The interpreter of the session's environment; sudo would not find it by name."""
+    return sys.executable if session.venv_backend == "none" else str(Path(session.bin) / "python")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style: ruff's rules and format."""
+    ready(session)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy in strict mode."""
+    ready(session)
+    session.run("mypy")
+
+
+@nox.session
+def layers(session: nox.Session) -> None:
+    """Which module may import which: docs/architecture.md, held by import-linter."""
+    ready(session)
+    session.run("lint-imports", "--no-logo")
+
+
+@nox.session
+def schema(session: nox.Session) -> None:
+    """Write schemas/topology.schema.json anew from the models."""
+    ready(session)
+    text = session.run("python", "-m", "topo", "schema", silent=True)
+    assert isinstance(text, str)
+    SCHEMA.write_text(text)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Every test but the long ones; the live tier is among them and needs root."""
+    ready(session)
+    as_root(session, python(session), "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def live(session: nox.Session) -> None:
+    """Only the tests on the real kernel."""
+    ready(session)
+    as_root(session, python(session), "-m", "pytest", "-m", "live and not bench and not interop", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The measurements."""
+    ready(session)
+    as_root(session, python(session), "-m", "pytest", "-m", "bench", "-s", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel; install the wheel into an environment of its own and run it from there."""
+    session.install("build")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    fresh = Path(session.create_tmp()) / "fresh"
+    shutil.rmtree(fresh, ignore_errors=True)
+    session.run("python", "-m", "venv", str(fresh))
+    wheels = [str(wheel) for wheel in Path("dist").glob("*.whl")]
+    session.run(str(fresh / "bin/python"), "-m", "pip", "install", *wheels, external=True)
+    with session.chdir(fresh):
+        session.run("bin/topo", "--help", external=True)
+        session.run("bin/topo", "--version", external=True)

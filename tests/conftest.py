@@ -1,0 +1,71 @@
+"""What all tests share. Tests marked `live` run in a sandbox that the whole run moves into (tests/sandbox)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from sandbox.enter import HOW_TO, CannotEnterError, enter
+from sandbox.host import Host
+from sandbox.leaks import Pristine
+
+LIVE = Path(__file__).parent / "live"
+
+# No deadline: these machines are shared and slow. In CI the same examples every time.
+settings.register_profile("topo", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+settings.load_profile("topo")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if LIVE in item.path.parents:
+            item.add_marker("live")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Where live tests were selected: go on in the sandbox. Where that cannot be, those tests fail and say why."""
+    if session.config.option.collectonly or not any(item.get_closest_marker("live") for item in session.items):
+        return
+    session.config.get_terminal_writer().flush()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        enter()
+    except CannotEnterError as error:
+        session.config.stash[_why] = str(error)
+    else:
+        session.config.stash[_pristine] = Pristine()
+
+
+_why = pytest.StashKey[str]()
+_pristine = pytest.StashKey[Pristine]()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A live test leaves the sandbox as it was: no namespace, link, table, mount, process or record, sysctls back."""
+    if request.node.get_closest_marker("live") is None:
+        yield
+        return
+    pristine = request.config.stash.get(_pristine, None)
+    if pristine is None:
+        pytest.fail(request.config.stash.get(_why, HOW_TO), pytrace=False)
+    yield
+    left = pristine.left()
+    if left:
+        pristine.sweep()
+    for section, (lost, added) in left.items():
+        assert (lost, added) == ([], []), f"the test left other {section} than it found: lost {lost}, added {added}"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """The sandbox's host: see tests/sandbox/host.py."""
+    host = Host(tmp_path)
+    yield host
+    host.close()

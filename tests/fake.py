@@ -1,0 +1,351 @@
+"""A kernel made of facts, for tests of planning: it refuses what a kernel refuses, and one thing takes others down.
+
+Its side effects are written from the kernel's documentation, not from the kinds' `takes`: that the two
+agree is what the property tests find out.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from topo.changes import AGAIN, CREATE, DELETE, OWNER, Op
+from topo.errors import KernelError
+from topo.facts import FOREIGN, HOST, ON_LINK, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, link, namespace
+from topo.kernel.outcome import Outcome
+from topo.kinds.registry import KINDS, LINK_KINDS
+from topo.kinds.veth import leads
+
+_ORIGIN = {"route": TAGGED, "address": TAGGED, "rule": TAGGED, "neighbour": TAGGED}
+_SECOND = {"fdb": STATIC, "port": STATIC, "shaping": STATIC, "sysctl": FOREIGN}
+
+
+class FakeKernel:
+    """`fail_at`: the number of the op, counted from 0, that is refused with EIO."""
+
+    def __init__(self, facts: Iterable[Fact] = (), fail_at: int | None = None) -> None:
+        self.facts: Facts = {fact.ref: fact for fact in facts}
+        self.fail_at = fail_at
+        self.count = 0
+        self.serial = 0
+        self.lingering: set[Ref] = set()  # links that die with their namespace, but not at once
+        self.lingering_claims: set[tuple[Any, ...]] = set()
+        self.log: list[Op] = []
+
+    # The interface of topo.kernel.Kernel
+
+    def read(self, desired: Desired, previous: Desired | None = None) -> Live:
+        self.lingering.clear()
+        self.lingering_claims.clear()
+        facts = dict(self.facts)
+        for ref in (*desired.facts, *(previous.facts if previous else ())):
+            if ref.kind == "sysctl" and ref not in facts and self._has_sysctl(ref):
+                facts[ref] = Fact(ref, {"value": "0"}, FOREIGN)
+        return Live(facts)
+
+    def execute(
+        self, stages: list[list[Op]], desired: Desired, progress: Callable[[int], None] | None = None
+    ) -> Outcome:
+        done: list[Op] = []
+        failed: list[tuple[Op, KernelError]] = []
+        for stage in stages:
+            for op in stage:
+                try:
+                    self._run(op, desired)
+                    done.append(op)
+                except KernelError as error:
+                    failed.append((op, error))
+            if failed:
+                break
+        return Outcome(done, failed)
+
+    def close(self) -> None:
+        self.lingering.clear()
+
+    def show(self) -> str:
+        """The state as text."""
+        return "\n".join(
+            f"{ref.kind} {ref} {sorted((k, v) for k, v in fact.attrs.items() if k[0] != '_')} {fact.origin}"
+            for ref, fact in sorted(self.facts.items(), key=repr)
+        )
+
+    # One op
+
+    def _run(self, op: Op, desired: Desired) -> None:
+        number, self.count = self.count, self.count + 1
+        self.log.append(op)
+        if number == self.fail_at:
+            raise KernelError(errno.EIO, "as the test wants it", op.ref, op.verb)
+        try:
+            if op.verb == DELETE:
+                self._delete(op.ref)
+            elif op.verb == CREATE:
+                assert op.new is not None
+                self._create(op.new, op.attrs, desired)
+            else:
+                self._update(op)
+        except KernelError as error:
+            if op.verb == DELETE and error.errno in KINDS[op.ref.kind].absent:
+                return
+            raise
+
+    def _create(self, new: Fact, attrs: tuple[str, ...], desired: Desired) -> None:
+        ref = new.ref
+        if ref.kind != "namespace" and ref.ns != HOST and namespace(ref.ns) not in self.facts:
+            _refuse(errno.ENOENT, ref, "no such namespace")
+        if ref.kind == "link":
+            self._make_link(new, desired)
+            return
+        if ref.kind == "sysctl" and not self._has_sysctl(ref):
+            _refuse(errno.ENOENT, ref)
+        if ref in self.facts and AGAIN not in attrs and ref.kind not in ("sysctl", "nft", "neighbour", "port"):
+            _refuse(errno.EEXIST, ref)
+        self._check(new)
+        self.facts[ref] = self._as_live(new)
+
+    def _check(self, new: Fact) -> None:
+        """What the kernel wants to be there first."""
+        ref, attrs = new.ref, new.attrs
+        if ref.kind in ON_LINK and link(ref.ns, ref.key[0]) not in self.facts:
+            _refuse(errno.ENODEV, ref)
+        if ref.kind == "port" and not self.facts[link(ref.ns, ref.key[0])].attrs.get("master"):
+            _refuse(errno.EOPNOTSUPP, ref, "not a bridge port")
+        if ref.kind != "route":
+            return
+        if attrs.get("dev"):
+            dev = self.facts.get(link(ref.ns, attrs["dev"]))
+            if dev is None:
+                _refuse(errno.ENODEV, ref)
+            elif not dev.attrs["up"]:
+                _refuse(errno.ENETDOWN, ref)
+        if attrs.get("gateway") and not attrs.get("onlink"):
+            near = self._on(link(ref.ns, attrs["dev"]), "address")
+            if not any(_reaches(other.key[1], attrs["gateway"]) for other in near):
+                _refuse(errno.ENETUNREACH, ref, "Nexthop has invalid gateway.")
+        if attrs.get("src") and not any(
+            other.kind == "address" and other.ns == ref.ns and other.key[1].partition("/")[0] == attrs["src"]
+            for other in self.facts
+        ):
+            _refuse(errno.EINVAL, ref, "Invalid prefsrc address.")
+
+    def _as_live(self, new: Fact) -> Fact:
+        attrs, ref = dict(new.attrs), new.ref
+        origin = new.origin if "_protocol" in attrs else _ORIGIN.get(ref.kind, _SECOND.get(ref.kind, OWN))
+        if ref.kind == "address":
+            attrs.pop("nodad", None)
+            attrs["_protocol"] = attrs.get("_protocol", 116)
+            same = [a for a in self._on(link(ref.ns, ref.key[0]), "address") if _net(a.key[1]) == _net(ref.key[1])]
+            if ":" not in ref.key[1] and any(a != ref for a in same):
+                attrs["_secondary"] = True
+        return Fact(ref, attrs, origin)
+
+    # Links
+
+    def _make_link(self, new: Fact, desired: Desired) -> None:
+        ref, attrs = new.ref, new.attrs
+        there = self.facts.get(ref)
+        if there is not None and there.attrs.get("_half"):
+            self._finish_link(new, there)
+            return
+        if there is not None or ref in self.lingering:
+            _refuse(errno.EEXIST, ref)
+        peer = desired.facts.get(link(*attrs["peer"])) if "peer" in attrs else None
+        if "peer" in attrs and (peer is None or not leads(new, peer)):
+            _refuse(errno.ENODEV, ref, "the other end makes it")
+        for name in ("parent", "dev"):
+            if attrs.get(name) and link(*attrs[name]) not in self.facts:
+                _refuse(errno.ENODEV, ref, name)
+        claim = _vni(new)
+        if claim and (claim in self.lingering_claims or any(_vni(f) == claim for f in self.facts.values())):
+            _refuse(errno.EEXIST, ref, "A VXLAN device with the specified VNI already exists")
+        if peer is not None:
+            if peer.ref.ns != HOST and namespace(peer.ref.ns) not in self.facts:
+                _refuse(errno.ENOENT, peer.ref)
+            if peer.ref in self.facts or peer.ref in self.lingering:
+                _refuse(errno.EEXIST, peer.ref)
+        self._finish_link(new, None)
+        if peer is not None:
+            self.facts[peer.ref] = Fact(peer.ref, {**self._defaults("veth"), "peer": (ref.ns, *ref.key), "_half": True})
+
+    def _finish_link(self, new: Fact, there: Fact | None) -> None:
+        master = new.attrs.get("master")
+        if master and link(new.ref.ns, master) not in self.facts:
+            _refuse(errno.ENODEV, new.ref, "master")
+        attrs = {**(there.attrs if there else self._defaults(new.attrs["kind"])), **new.attrs}
+        attrs.pop("_half", None)
+        self.facts[new.ref] = Fact(new.ref, attrs)
+
+    def _defaults(self, kind: str) -> dict[str, Any]:
+        self.serial += 1
+        data = {a.name: a.default for a in LINK_KINDS[kind].data}
+        base = {"kind": kind, "up": False, "master": None, "mtu": 1500, "txqueuelen": 1000}
+        return {**base, "mac": f"02:00:00:00:{self.serial >> 8:02x}:{self.serial & 255:02x}", **data}
+
+    def _update(self, op: Op) -> None:
+        assert op.new is not None and op.old is not None
+        ref = op.ref
+        if op.old.ref != ref:
+            self._rename(op.old.ref, ref)
+        there = self.facts.get(ref)
+        if there is None:
+            if ref.kind in ("sysctl", "route"):
+                self._create(op.new, (AGAIN,), Desired("", {}))
+                return
+            _refuse(errno.ENODEV if ref.kind == "link" else errno.ENOENT, ref)
+            return
+        names = [name for name in op.attrs if name != OWNER]
+        if not KINDS[ref.kind].replace(op.new, there).isdisjoint(names):
+            _refuse(errno.EOPNOTSUPP, ref, ", ".join(names))
+        if ref.kind not in ("link", "namespace"):
+            self._check(op.new)
+            self.facts[ref] = self._as_live(op.new)
+            return
+        attrs = {**there.attrs, **{name: op.new.attrs[name] for name in names if name in op.new.attrs}}
+        master = attrs.get("master")
+        if "master" in names and master and link(ref.ns, master) not in self.facts:
+            _refuse(errno.ENODEV, ref, "master")
+        self.facts[ref] = Fact(ref, attrs, OWN if OWNER in op.attrs else there.origin)
+        if ref.kind == "link":
+            self._after_update(ref, there.attrs, attrs)
+
+    def _after_update(self, ref: Ref, before: dict[str, Any], after: dict[str, Any]) -> None:
+        if before.get("master") != after.get("master"):
+            self.facts.pop(Ref("port", ref.ns, ref.key), None)
+        if before["up"] and not after["up"]:
+            self._drop_on(ref, lambda other: other.kind == "route" or _is_ipv6(other))
+        if before["mtu"] >= 1280 > after["mtu"]:
+            self._drop_on(ref, lambda other: _is_ipv6(other) or (other.kind == "route" and other.key[0] == 6))
+
+    def _rename(self, old: Ref, new: Ref) -> None:
+        if new in self.facts:
+            _refuse(errno.EEXIST, new)
+        if old not in self.facts:
+            _refuse(errno.ENODEV, old)
+        facts: Facts = {}
+        for ref, fact in self.facts.items():
+            attrs = dict(fact.attrs)
+            if ref.kind == "link":
+                for name in ("peer", "parent", "dev"):
+                    if attrs.get(name) == (old.ns, *old.key):
+                        attrs[name] = (new.ns, *new.key)
+                if ref.ns == old.ns and attrs.get("master") == old.key[0]:
+                    attrs["master"] = new.key[0]
+            if ref.ns == old.ns and ref.kind == "route" and attrs.get("dev") == old.key[0]:
+                attrs["dev"] = new.key[0]
+            if ref == old:
+                ref = new
+            elif ref.ns == old.ns and ref.kind in ON_LINK and ref.key[0] == old.key[0]:
+                ref = Ref(ref.kind, ref.ns, (new.key[0], *ref.key[1:]))
+            elif ref.ns == old.ns and ref.kind == "sysctl":
+                ref = Ref("sysctl", ref.ns, (ref.key[0].replace(f"/{old.key[0]}/", f"/{new.key[0]}/"),))
+            facts[ref] = Fact(ref, attrs, fact.origin)
+        self.facts = facts
+
+    # Going down
+
+    def _delete(self, ref: Ref) -> None:
+        if ref.kind == "sysctl":
+            return
+        if ref in self.lingering:
+            self.lingering.discard(ref)
+            return
+        if ref not in self.facts:
+            _refuse(errno.ENODEV if ref.kind == "link" else errno.ENOENT, ref)
+        if ref.kind == "namespace":
+            self._delete_namespace(ref)
+        elif ref.kind == "link":
+            self._delete_link(ref)
+        elif ref.kind == "address":
+            self._delete_address(ref)
+        else:
+            del self.facts[ref]
+
+    def _delete_namespace(self, ref: Ref) -> None:
+        """What is in it goes later; until then its links hold their names elsewhere, and their VNIs."""
+        claims = {claim for fact in self.facts.values() if fact.ref.ns == ref.ns and (claim := _vni(fact))}
+        outside = {other for other in self.facts if other.kind == "link" and other.ns != ref.ns}
+        for other in [other for other in self.facts if other.ns == ref.ns and other.kind == "link"]:
+            if other in self.facts:
+                self._delete_link(other)
+        self.lingering |= {other for other in outside if other not in self.facts}
+        self.lingering_claims |= {claim for claim in claims if claim[0] != ref.ns}
+        for other in [other for other in self.facts if other.ns == ref.ns]:
+            del self.facts[other]
+
+    def _delete_link(self, ref: Ref) -> None:
+        gone = self.facts.pop(ref)
+        me = (ref.ns, *ref.key)
+        self._drop_on(ref, lambda other: True)
+        for other, fact in list(self.facts.items()):
+            if other.kind != "link" or other not in self.facts:
+                continue
+            if fact.attrs.get("parent") == me or fact.attrs.get("dev") == me or other[1:] == gone.attrs.get("peer"):
+                self._delete_link(other)
+            elif other.kind == "link" and gone.attrs.get("peer") == (other.ns, *other.key):
+                self._delete_link(other)
+            elif other.ns == ref.ns and fact.attrs.get("master") == ref.key[0]:
+                self.facts[other] = fact._replace(attrs={**fact.attrs, "master": None})
+                self.facts.pop(Ref("port", other.ns, other.key), None)
+
+    def _delete_address(self, ref: Ref) -> None:
+        gone, home = self.facts.pop(ref), link(ref.ns, ref.key[0])
+        if ":" not in ref.key[1]:
+            if not gone.attrs.get("_secondary"):
+                for other in self._on(home, "address"):
+                    if ":" not in other.key[1] and _net(other.key[1]) == _net(ref.key[1]):
+                        del self.facts[other]
+            if not any(":" not in other.key[1] for other in self._on(home, "address")):
+                self._drop_on(home, lambda other: other.kind == "route" and other.key[0] == 4)
+        ip = ref.key[1].partition("/")[0]
+        if not any(o.kind == "address" and o.ns == ref.ns and o.key[1].partition("/")[0] == ip for o in self.facts):
+            for other, fact in list(self.facts.items()):
+                if other.kind == "route" and other.ns == ref.ns and fact.attrs.get("src") == ip:
+                    del self.facts[other]
+
+    def _drop_on(self, home: Ref, which: Callable[[Ref], bool]) -> None:
+        for other, fact in list(self.facts.items()):
+            on = other.kind in ON_LINK and other.key[0] == home.key[0]
+            on = on or (other.kind == "route" and fact.attrs.get("dev") == home.key[0])
+            on = on or (other.kind == "sysctl" and _device(other) == home.key[0])
+            if on and other.ns == home.ns and which(other):
+                del self.facts[other]
+
+    def _on(self, home: Ref, kind: str) -> list[Ref]:
+        return [ref for ref in self.facts if ref.kind == kind and ref.ns == home.ns and ref.key[0] == home.key[0]]
+
+    def _has_sysctl(self, ref: Ref) -> bool:
+        if ref.ns != HOST and namespace(ref.ns) not in self.facts:
+            return False
+        device = _device(ref)
+        return device in (None, "all", "default", "lo") or link(ref.ns, str(device)) in self.facts
+
+
+def _refuse(number: int, ref: Ref, words: str = "") -> None:
+    raise KernelError(number, words, ref)
+
+
+def _is_ipv6(ref: Ref) -> bool:
+    return ref.kind == "address" and ":" in ref.key[1]
+
+
+def _device(ref: Ref) -> str | None:
+    parts = ref.key[0].split("/")
+    return parts[3] if len(parts) > 4 and parts[2] in ("conf", "neigh") else None
+
+
+def _vni(fact: Fact) -> tuple[Any, ...]:
+    attrs = fact.attrs
+    if attrs.get("kind") != "vxlan":
+        return ()
+    v6 = ":" in str(attrs.get("local") or attrs.get("group") or "")
+    return attrs.get("created_in") or fact.ref.ns, attrs["id"], attrs.get("port"), v6
+
+
+def _net(address: str) -> object:
+    return ipaddress.ip_interface(address).network
+
+
+def _reaches(address: str, gateway: str) -> bool:
+    return ipaddress.ip_address(gateway) in ipaddress.ip_interface(address).network

@@ -1,0 +1,225 @@
+"""Every sample: applied, witnessed, checked, applied again without a change, destroyed without a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sandbox.host import SAMPLES, Host
+from sandbox.monitor import Quiet
+
+FILES = sorted(SAMPLES.glob("*.yaml"))
+MANY = 30  # namespaces; of more, a few are watched
+
+
+def _default(host: Host, ns: str) -> list[Any]:
+    return [route["gateway"] for route in host.routes(ns, "default")]
+
+
+def _two_hosts(host: Host) -> None:
+    assert host.addresses("host", "br0") == {"10.10.0.1/24"}
+    assert host.addresses("alice", "eth0") == {"10.10.0.2/24"}
+    assert host.addresses("bob", "eth0") == {"10.10.0.3/24"}
+    assert _default(host, "alice") == ["10.10.0.1"]
+    assert len(host.ip_json("host", "link", "show", "master", "br0")) == 2
+    assert host.ping("alice", "10.10.0.3")
+    assert host.ping("bob", "10.10.0.1")
+
+
+def _routers(host: Host) -> None:
+    assert host.ping("left", "10.20.2.2", "-t", "4")
+    assert host.fails("ping -c1 -W1 -t3 10.20.2.2", "left"), "three routers are in between"
+
+
+def _dual_stack(host: Host) -> None:
+    host.serve("web", 80, "web")
+    assert host.fetch("pc", "http://10.30.2.2/") == "web ::ffff:10.30.1.2"
+    assert host.fetch("pc", "http://[fd30:2::2]/") == "web fd30:1::2"
+
+
+def _nat(host: Host) -> None:
+    host.serve("web", 80, "web")
+    host.serve("internet", 8000, "internet")
+    assert host.fetch("web", "http://198.51.100.2:8000/") == "internet ::ffff:198.51.100.1", "masqueraded"
+    assert host.fetch("internet", "http://198.51.100.1:8080/") == "web ::ffff:198.51.100.2", "published, source kept"
+    assert host.fetch("host", "http://127.0.0.1:8080/").startswith("web")
+    assert host.fetch("host", "http://198.51.100.1:8080/").startswith("web")
+    assert host.fetch("db", "http://10.40.0.1:8080/").startswith("web"), "from a neighbour"
+    assert host.fetch("web", "http://10.40.0.1:8080/").startswith("web"), "from the target itself"
+    assert host.ping("web", "198.51.100.2")
+    assert host.silent("internet", "10.40.0.2")
+
+
+def _fdb(host: Host, ns: str, dev: str) -> set[tuple[str, str]]:
+    entries = host.snapshot(ns)["fdb"]
+    return {(entry["mac"], entry["dst"]) for entry in entries if entry["ifname"] == dev and "dst" in entry}
+
+
+def _vxlan_flood(host: Host) -> None:
+    assert _fdb(host, "host1", "vx42") == {("00:00:00:00:00:00", "192.0.2.2")}
+    assert host.link("host1", "vx42")["linkinfo"]["info_data"]["id"] == 42
+    assert host.link("host1", "vx42")["mtu"] == 1450
+    assert host.ping("c1", "10.50.0.2", "-s", "1400", "-M", "do")
+    received = [link["stats64"]["rx"]["packets"] for link in host.ip_json("host2", "-s", "link", "show", "vx42")]
+    assert received[0] > 0
+
+
+def _vxlan_unicast(host: Host) -> None:
+    assert _fdb(host, "host1", "vx1") == {("02:60:00:00:00:02", "192.0.2.2")}
+    neighbours = [(n["dst"], n["lladdr"]) for n in host.snapshot("host1")["neighbours"] if n["dev"] == "vx1"]
+    assert neighbours == [("10.60.2.0", "02:60:00:00:00:02")]
+    assert [(r["gateway"], r["flags"]) for r in host.routes("host1", "10.60.2.0/24")] == [("10.60.2.0", ["onlink"])]
+    host.serve("c2", 80, "c2")
+    assert host.fetch("c1", "http://10.60.2.2/") == "c2 ::ffff:10.60.1.2"
+    assert _fdb(host, "host1", "vx1") == {("02:60:00:00:00:02", "192.0.2.2")}, "nothing is learned"
+
+
+def _three_tier(host: Host) -> None:
+    assert len(host.namespaces()) == 17
+    hops = host.routes("leaf2", "10.70.0.0/16")[0]["nexthops"]
+    assert {(hop["gateway"], hop["dev"]) for hop in hops} == {("10.71.1.2", "spine1"), ("10.71.2.2", "spine2")}
+    assert host.addresses("spine2", "leaf3") == {"10.71.2.4/31"}
+    assert host.ping("host1-4", "10.70.3.5", "-t", "4")
+    host.run("ip link set spine1 down", "leaf1")
+    try:
+        assert host.ping("host1-1", "10.70.1.1")
+    finally:
+        host.run("ip link set spine1 up", "leaf1")
+
+
+def _policy_routing(host: Host) -> None:
+    for isp in ("isp1", "isp2"):
+        host.serve(isp, 8000, isp)
+    assert host.fetch("gold", "http://203.0.113.9:8000/").startswith("isp1 ")
+    assert host.fetch("silver", "http://203.0.113.9:8000/").startswith("isp2 ")
+    assert host.fails("ping -c1 -W1 10.80.77.1", "gold")
+    assert host.routes("router", "table", "100")[0]["gateway"] == "192.0.2.1"
+
+
+def _macvlan(host: Host) -> None:
+    for ns in ("a", "b"):
+        info = host.link(ns, "eth0")["linkinfo"]
+        assert (info["info_kind"], info["info_data"]["mode"]) == ("macvlan", "bridge")
+    host.serve("lan", 80, "lan")
+    assert host.fetch("a", "http://10.90.0.1/") == "lan ::ffff:10.90.0.11"
+    host.ping("lan", "10.90.0.12")
+    seen = {n["dst"]: n["lladdr"] for n in host.ip_json("lan", "neigh") if "lladdr" in n}
+    assert seen["10.90.0.11"] == host.link("a", "eth0")["address"]
+    assert seen["10.90.0.12"] == host.link("b", "eth0")["address"]
+
+
+def _rate_limit(host: Host) -> None:
+    assert [q["kind"] for q in host.snapshot("home")["qdiscs"] if q["dev"] == "eth0"] == ["tbf"]
+    assert [q["kind"] for q in host.snapshot("provider")["qdiscs"] if q["dev"] == "eth0"] == ["htb"]
+    host.serve("home", 80, "home")
+    host.serve("provider", 80, "provider")
+    up = host.seconds_to_fetch("provider", "http://10.91.0.2", 250_000)  # 2 Mbit at 2 Mbit/s
+    down = host.seconds_to_fetch("home", "http://10.91.0.1", 1_000_000)  # 8 Mbit at 8 Mbit/s
+    assert 0.8 < up < 3
+    assert 0.8 < down < 3
+
+
+def _attach_pid(host: Host) -> None:
+    assert host.addresses("container", "eth0") == {"10.92.0.2/24"}
+    host.serve("container", 80, "container")
+    assert host.fetch("neighbour", "http://10.92.0.2/") == "container ::ffff:10.92.0.3"
+
+
+def _shared_namespace(host: Host) -> None:
+    assert len({Path(f"/run/netns/{name}").stat().st_ino for name in ("pod", "app", "sidecar")}) == 1
+    host.serve("sidecar", 80, "sidecar")
+    assert host.fetch("app", "http://127.0.0.1/") == "sidecar ::ffff:127.0.0.1"
+    assert host.fetch("client", "http://10.93.0.2/") == "sidecar ::ffff:10.93.0.3"
+
+
+def _firewall(host: Host) -> None:
+    host.serve("web", 80, "web")
+    host.serve("web", 2222, "web")
+    host.serve("pc", 80, "pc")
+    assert host.fetch("pc", "http://10.94.3.2/") == "web ::ffff:10.94.1.2"
+    for ns, url in (("pc", "10.94.3.2:2222"), ("visitor", "10.94.3.2"), ("visitor", "10.94.1.2"), ("web", "10.94.1.2")):
+        assert host.fetch(ns, f"http://{url}/", seconds=1) == "", f"{ns} -> {url}"
+    assert host.ping("visitor", "10.94.2.1")
+
+
+def _star_1000(host: Host) -> None:
+    assert len(host.namespaces()) == 1000
+    assert len(host.ip_json("host", "link", "show", "master", "br0")) == 1000
+    assert host.addresses("h1000", "eth0") == {"10.100.3.233/16"}
+    assert host.ping("h1", "10.100.3.233")
+
+
+WITNESSES: dict[str, Callable[[Host], None]] = {
+    "attach-pid": _attach_pid,
+    "dual-stack": _dual_stack,
+    "firewall": _firewall,
+    "macvlan": _macvlan,
+    "nat": _nat,
+    "policy-routing": _policy_routing,
+    "rate-limit": _rate_limit,
+    "routers": _routers,
+    "shared-namespace": _shared_namespace,
+    "star-1000": _star_1000,
+    "three-tier": _three_tier,
+    "two-hosts": _two_hosts,
+    "vxlan-flood": _vxlan_flood,
+    "vxlan-unicast": _vxlan_unicast,
+}
+
+
+def test_every_sample_has_its_witness() -> None:
+    assert {path.stem for path in FILES} == set(WITNESSES)
+
+
+def _watched(host: Host) -> list[str]:
+    names = sorted(host.namespaces())
+    return ["host", *(names if len(names) <= MANY else [names[0], names[len(names) // 2], names[-1]])]
+
+
+@pytest.mark.parametrize("sample", FILES, ids=[path.stem for path in FILES])
+def test_sample(host: Host, sample: Path) -> None:
+    strangers = {}
+    if sample.stem == "attach-pid":
+        process = host.unshared()
+        strangers = {f"/proc/{process.pid}/ns/net": host.snapshot(f"/proc/{process.pid}/ns/net")}
+        sample = host.file(sample.read_text().replace("pid: 1310", f"pid: {process.pid}"), sample.name)
+    before = host.everywhere()
+
+    host.ok("validate", sample)
+    assert host.topo("diff", sample).code == 1
+    host.ok("apply", sample)
+    watched = _watched(host)
+    host.settle(*watched)
+    WITNESSES[sample.stem](host)
+    host.settle(*watched)
+    host.ok("check", sample)
+    host.ok("diff", sample)
+
+    applied = {ns: host.snapshot(ns) for ns in watched}
+    with Quiet(host, watched):
+        host.ok("apply", sample)
+    assert {ns: host.snapshot(ns) for ns in watched} == applied
+
+    host.ok("destroy", sample)
+    assert host.everywhere() == before
+    assert {ns: host.snapshot(ns) for ns in strangers} == strangers
+    host.ok("destroy", sample)  # what is not there is no error
+
+
+def test_fresh_machine(host: Host) -> None:
+    """Nothing is in /run/netns's place on a machine where ip netns was never used; what topo makes there, ip reads."""
+    host.run("umount /run/netns")
+    host.run("rmdir /run/netns")
+    try:
+        host.ok("apply", SAMPLES / "two-hosts.yaml")
+        assert host.run("ip netns exec alice cat /sys/class/net/eth0/operstate").strip() == "up"
+        assert host.ping("alice", "10.10.0.3")
+        host.ok("destroy", "two-hosts")
+        assert host.namespaces() == set()
+    finally:
+        host.fails("umount /run/netns")  # where topo bind-mounted it, as ip does
+        Path("/run/netns").mkdir(exist_ok=True)
+        host.run("mount -t tmpfs tmpfs /run/netns")
+        host.run("mount --make-shared /run/netns")

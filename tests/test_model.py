@@ -1,0 +1,217 @@
+"""The grammar: what is taken, what is refused and where, and the schema that editors read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+
+from topo.file.lowering import lower
+from topo.file.model import Bridge, BridgeEnd, Link, Namespace, Topology
+from topo.file.model.interfaces import ENTRIES, LATER_KINDS
+from topo.file.model.values import endpoint, fwmark, ports, prefix, seconds
+from topo.file.schema import schema
+from topo.kinds.link_kinds import LINK_KINDS
+from topo.kinds.shaping import Shaping
+
+ROOT = Path(__file__).parent.parent
+
+
+def errors(**sections: Any) -> list[tuple[tuple[int | str, ...], str]]:
+    with pytest.raises(ValidationError) as caught:
+        Topology.model_validate({"topology": "lab", **sections})
+    return [(error["loc"], error["msg"].removeprefix("Value error, ")) for error in caught.value.errors()]
+
+
+def the_error(**sections: Any) -> tuple[tuple[int | str, ...], str]:
+    found = errors(**sections)
+    assert len(found) == 1, found
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("sections", "loc", "word"),
+    [
+        ({"links": [["a:x", "b:y"], ["a:z", 7]]}, ("links", 1, "ends", 1), "an end is"),
+        ({"links": [["a:x", {"bridge": "br0", "vlan": {}}]]}, ("links", 0, "ends", 1, "vlan"), "not built in yet"),
+        ({"links": [["a:x", {"bridge": "br0", "mtu": 1}]]}, ("links", 0, "ends", 1, "mtu"), "68"),
+        ({"links": [["a:x", {"bridge": "b", "interface": "c"}]]}, ("links", 0, "ends", 1, "bridge"), "not both"),
+        ({"links": [["a:x"]]}, ("links", 0, "ends"), "at least 2"),
+        ({"links": [7]}, ("links", 0), "a link is"),
+        ({"links": [{"ends": ["a:x", "b:x"], "prefix": 30}]}, ("links", 0, "prefix"), "subnet"),
+        ({"bridges": {"br0": {"vlan_filtering": True}}}, ("bridges", "br0", "vlan_filtering"), "not built in yet"),
+        ({"bridges": {"br0": {"mtu": True}}}, ("bridges", "br0", "mtu"), "integer"),
+        ({"bridges": {"br0": {"mtu": "1500"}}}, ("bridges", "br0", "mtu"), "integer"),
+        ({"bridges": {"br0": {"stp": 1}}}, ("bridges", "br0", "stp"), "boolean"),
+        ({"bridges": {"br0": {"gateway": True}}}, ("bridges", "br0", "gateway"), "false"),
+        ({"bridges": {"br0": {"group_fwd_mask": 1}}}, ("bridges", "br0", "group_fwd_mask"), "cannot be forwarded"),
+        ({"bridges": {"br0": {"external": True, "mtu": 1500}}}, ("bridges", "br0", "mtu"), "external"),
+        ({"bridges": {"x" * 16: {}}}, ("bridges", "x" * 16, "[key]"), "15 bytes"),
+        ({"interfaces": {"v": {"kind": "vlan"}}}, ("interfaces", "v", "kind"), "'vlan' is not built in yet"),
+        ({"interfaces": {"v": {"kind": "veth"}}}, ("interfaces", "v", "kind"), "`links`"),
+        ({"interfaces": {"v": {}}}, ("interfaces", "v"), "which kind"),
+        ({"interfaces": {"v": {"kind": "macvlan"}}}, ("interfaces", "v", "parent"), "required"),
+        ({"vxlans": {"v": {"id": 1 << 24}}}, ("vxlans", "v", "id"), "16777215"),
+        ({"vxlans": {"v": {"id": 1, "remote": "192.0.2.1"}}}, ("vxlans", "v", "remote"), "peers"),
+        ({"vxlans": {"v": {"id": 1, "group": "192.0.2.1", "dev": "e"}}}, ("vxlans", "v", "group"), "multicast"),
+        ({"vxlans": {"v": {"id": 1, "peers": [{"address": "192.0.2.1", "ip": "10.0.0.1"}]}}},
+         ("vxlans", "v", "peers", 0, "ip"), "mac"),
+        ({"routes": [{"to": "10.0.0.1/8", "via": "10.0.0.1"}]}, ("routes", 0, "to"), "host bits"),
+        ({"routes": [{"to": "fd00::/8", "via": "10.0.0.1"}]}, ("routes", 0, "via"), "IPv6"),
+        ({"routes": [{"to": "default", "nexthops": []}]}, ("routes", 0, "nexthops"), "at least 1"),
+        ({"rules": [{"from": "10.0.0.0/8", "to": "fd00::/8", "table": 7}]}, ("rules", 0), "families"),
+        ({"nat": {"publish": [{"port": 0, "to": "web:80"}]}}, ("nat", "publish", 0, "port"), "1 to 65535"),
+        ({"nat": {"publish": [{"port": 1, "to": "web:x"}]}}, ("nat", "publish", 0, "to"), "port"),
+        ({"checks": [{"from": "a", "tcp": "b"}]}, ("checks", 0, "tcp"), "port"),
+        ({"checks": [{"from": "a", "ping": "b:80"}]}, ("checks", 0, "ping"), "no port"),
+        ({"namespaces": {"a": {"from": {"pid": 1, "name": "b"}}}}, ("namespaces", "a", "from"), "exactly one"),
+        ({"namespaces": {"a": {"links": []}}}, ("namespaces", "a", "links"), "not permitted"),
+        ({"namespaces": {"host": {}}}, ("namespaces", "host", "[key]"), "outermost"),
+        ({"sysctls": {"kernel.x": 1}}, ("sysctls", "kernel.x", "[key]"), "network namespace"),
+        ({"topology": 2024}, ("topology",), "string"),
+    ],
+)  # fmt: skip
+def test_one_error_at_its_place(sections: dict[str, Any], loc: tuple[int | str, ...], word: str) -> None:
+    found_loc, message = the_error(**sections)
+    assert found_loc == loc
+    assert word in message
+
+
+def test_every_error_at_once() -> None:
+    found = errors(bridges={"br0": {"mtu": 1, "mac": "x"}}, links=[["a"], 7], routes=[{"to": "x"}])
+    assert [loc[0] for loc, _ in found] == ["bridges", "bridges", "routes", "links", "links"]
+
+
+def test_netem_comes_later() -> None:
+    loc, message = the_error(links=[["a:x", {"interface": "b:x", "shaping": {"delay": "3ms"}}]])
+    assert loc == ("links", 0, "ends", 1, "shaping")
+    assert "not built in yet" in message
+
+
+def test_nothing_behind_a_section_is_nothing() -> None:
+    topology = Topology.model_validate(
+        {"topology": "lab", "namespaces": {"a": None, "b": {"routes": None}}, "bridges": {"br0": None}, "links": None}
+    )
+    assert topology.links == []
+    assert topology.namespaces["a"] == Namespace()
+    assert topology.bridges["br0"] == Bridge()
+
+
+def test_kinds_come_from_the_registry() -> None:
+    assert set(ENTRIES) == {name for name, kind in LINK_KINDS.items() if kind.spec is not None}
+    assert not LATER_KINDS & set(LINK_KINDS)
+
+
+def test_values_are_canonical() -> None:
+    topology = Topology.model_validate(
+        {
+            "topology": "lab",
+            "bridges": {"br0": {"addresses": "FD00:0::1/64", "mac": "02:AA:00:00:00:01"}},
+            "routes": [{"to": "10.1.2.3", "via": "10.0.0.1"}],
+        }
+    )
+    assert topology.bridges["br0"].addresses == ["fd00::1/64"]
+    assert topology.bridges["br0"].mac == "02:aa:00:00:00:01"
+    assert topology.routes[0].to == "10.1.2.3/32"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("web", ("web", None)),
+        ("web:80", ("web", (80, 80))),
+        ("web:8000-8010", ("web", (8000, 8010))),
+        ("127.0.0.1:8080", ("127.0.0.1", (8080, 8080))),
+        ("[::1]:80", ("::1", (80, 80))),
+        ("[fd00:0::2]", ("fd00::2", None)),
+        ("fd00:0::2", ("fd00::2", None)),
+        ("host:22", ("host", (22, 22))),
+        ("10.web", ("10.web", None)),
+    ],
+)
+def test_targets(text: str, found: object) -> None:
+    assert endpoint(text) == found
+
+
+@pytest.mark.parametrize(
+    "text", ["", "web:", "web:0", "1.2.3.400", "[::1", "[1.2.3.4]:80", "a:b:c", "web:90-80", "a b"]
+)
+def test_no_targets(text: str) -> None:
+    with pytest.raises(ValueError):
+        endpoint(text)
+
+
+def test_scalars() -> None:
+    assert (seconds(5), seconds("200ms"), seconds("2.5s")) == (5, 0.2, 2.5)
+    assert (ports(80), ports("80"), ports("80-90")) == ((80, 80), (80, 80), (80, 90))
+    assert (fwmark(1), fwmark("0x1/0xff")) == ((1, 0xFFFFFFFF), (1, 0xFF))
+    assert prefix("0:0::/0") == "::/0"
+    for check, wrong in ((seconds, True), (seconds, "soon"), (ports, True), (fwmark, True), (fwmark, "1/x")):
+        with pytest.raises(ValueError):
+            check(wrong)
+
+
+def test_built_in_code() -> None:
+    """No YAML is needed, and the document that the record keeps lowers to the same."""
+    topology = Topology(
+        topology="lab",
+        bridges={"br0": Bridge(subnet=["10.0.0.0/24"], shaping=Shaping(rate="10mbit"))},
+        namespaces={"a": Namespace(), "b": {}},
+        links=[Link(ends=["a:eth0", BridgeEnd(bridge="br0", name="to-a")]), ["b:eth0", "br0"]],
+        nat={"masquerade": [{"from": "10.0.0.0/24", "out": "!br0"}]},
+    )
+    again = Topology.model_validate(json.loads(json.dumps(topology.document())))
+    assert lower(again).facts == lower(topology).facts
+    assert topology.document()["bridges"]["br0"]["shaping"]["rate"] == "10000000bit"
+
+
+def test_nothing_changes_afterwards() -> None:
+    with pytest.raises(ValidationError):
+        Topology(topology="lab").topology = "other"
+
+
+# -- the schema ----------------------------------------------------------------------------------------------------
+
+
+def test_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+
+
+def test_every_field_is_described() -> None:
+    def undescribed(node: Any, path: str) -> list[str]:
+        found = []
+        for name, part in node.get("properties", {}).items():
+            found += [f"{path}.{name}"] if "description" not in part else []
+        return found
+
+    whole = schema()
+    parts = {"": whole, **whole["$defs"]}
+    assert [field for name, part in parts.items() for field in undescribed(part, name)] == []
+
+
+@pytest.mark.parametrize("sample", sorted((ROOT / "samples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_schema_takes_what_topo_takes(sample: Path) -> None:
+    from topo.file.loading import load_document
+
+    jsonschema.Draft202012Validator(schema()).validate(dict(load_document([sample])))
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"bridge": {}},
+        {"bridges": {"br0": {"adresses": []}}},
+        {"bridges": {"br0": {"mtu": "1500"}}},
+        {"links": [["a:x", "b:x", "c:x"]]},
+        {"interfaces": {"x": {"kind": "vlan"}}},
+        {"namespaces": {"a": {"links": []}}},
+    ],
+)
+def test_schema_refuses_what_topo_refuses(sections: dict[str, Any]) -> None:
+    assert errors(**sections)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(schema()).validate({"topology": "lab", **sections})

@@ -1,0 +1,67 @@
+"""topo: declarative network topologies for Linux.
+
+    import topo
+    lab = topo.load("lab.yaml")
+    print(topo.plan(lab).changes)
+    topo.apply(lab)
+    topo.destroy("lab")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from topo.errors import (
+    ApplyError,
+    CycleError,
+    Diagnostic,
+    InputError,
+    KernelError,
+    LockError,
+    OwnershipError,
+    PlanError,
+    StaleError,
+    TopoError,
+    UnsupportedError,
+    VerifyError,
+)
+
+if TYPE_CHECKING:
+    from topo.api import (
+        Applied,
+        CheckResult,
+        Plan,
+        Report,
+        SavedPlan,
+        Shown,
+        Topology,
+        applied,
+        apply,
+        check,
+        destroy,
+        enter,
+        load,
+        loads,
+        lower,
+        plan,
+        schema,
+        show,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Applied", "ApplyError", "CheckResult", "CycleError", "Diagnostic", "InputError", "KernelError", "LockError",
+    "OwnershipError", "Plan", "PlanError", "Report", "SavedPlan", "Shown", "StaleError", "TopoError", "Topology",
+    "UnsupportedError", "VerifyError",
+    "applied", "apply", "check", "destroy", "enter", "load", "loads", "lower", "plan", "schema", "show",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """The API is imported when it is first used: `topo --help` needs none of it."""
+    if name in __all__:
+        from topo import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'topo' has no attribute {name!r}")

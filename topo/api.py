@@ -1,0 +1,227 @@
+"""The Python API: load, plan, apply, destroy, check. The command line uses nothing else.
+
+Every function raises subclasses of `topo.TopoError` only, beside what Python itself raises for a wrong call.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from topo.engine import apply as _apply
+from topo.engine import check as _check
+from topo.engine import locks
+from topo.engine import record as records
+from topo.engine.apply import Report
+from topo.engine.check import CheckResult
+from topo.engine.record import DamagedError, Record
+from topo.errors import InputError
+from topo.facts import HOST, Desired, namespace
+from topo.file import loading
+from topo.file.lowering import lower as _lower
+from topo.file.model import Topology
+from topo.file.model.values import TopologyName
+from topo.kernel import Kernel, netns, privileges
+from topo.kernel.outcome import Progress
+from topo.planning.plan import Plan, SavedPlan
+
+__all__ = [
+    "Applied", "CheckResult", "Plan", "Report", "SavedPlan", "Shown", "Topology",
+    "applied", "apply", "check", "destroy", "enter", "load", "loads", "lower", "plan", "schema", "show",
+]  # fmt: skip
+
+
+class Applied(NamedTuple):
+    """One topology that has a record on this host. `state`: applied, interrupted, elsewhere or damaged."""
+
+    name: str
+    namespaces: int
+    links: int
+    applied_at: float
+    state: str
+
+
+class Shown(NamedTuple):
+    """One applied topology in full; `plan` is its drift, `namespaces` the paths of its namespaces."""
+
+    name: str
+    applied: Applied
+    desired: Desired
+    plan: Plan
+    namespaces: dict[str, str]
+
+
+def load(*paths: str | Path) -> Topology:
+    """Read a topology from one or several files; `-` is stdin. Raises InputError with every error at once."""
+    return loading.load(paths)
+
+
+def loads(text: str, name: str = "<string>") -> Topology:
+    """As `load`, of a text; `name` is what messages call it."""
+    return loading.loads(text, name)
+
+
+def lower(topology: Topology) -> Desired:
+    """The desired facts of a topology. Raises InputError with every error at once, and its place in the file."""
+    try:
+        return _lower(topology)
+    except InputError as error:
+        raise loading.located(error, topology) from None
+
+
+@contextmanager
+def _located(topology: Topology | None) -> Iterator[None]:
+    """Errors that turn up only at run time (a missing NIC, a dead pid) get their place in the file too."""
+    try:
+        yield
+    except InputError as error:
+        raise (loading.located(error, topology) if topology else error) from None
+
+
+def plan(topology: Topology, *, adopt: bool = False) -> Plan:
+    """What `apply` would do. Changes nothing. Raises InputError, OwnershipError, UnsupportedError, KernelError."""
+    desired = lower(topology)
+    privileges.require("reading the live state of namespaces")
+    with Kernel() as kernel, _located(topology):
+        return _apply.prepare(kernel, desired, adopt=adopt).plan
+
+
+def apply(
+    what: Topology | Plan | SavedPlan,
+    *,
+    adopt: bool = False,
+    keep: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Make it so, and verify it. All or nothing: what fails is undone, unless `keep`.
+
+    A plan is refused (StaleError) when the live state has moved on since it was made. Raises ApplyError,
+    VerifyError, OwnershipError, InputError, LockError, UnsupportedError.
+    """
+    topology = what if isinstance(what, Topology) else None
+    expected = "" if isinstance(what, Topology) else what.fingerprint() if isinstance(what, Plan) else what.fingerprint
+    if not isinstance(what, Topology):
+        what = _planned(what.desired.document if isinstance(what, Plan) else what.document)
+    desired = lower(what)
+    privileges.require(f"applying {desired.name}")
+    with Kernel() as kernel, _located(topology), _locked(kernel, desired.name, f"topo apply {desired.name}", desired):
+        return _apply.apply(kernel, desired, adopt=adopt, keep=keep, expected=expected, progress=progress)
+
+
+def _planned(document: dict[str, Any]) -> Topology:
+    try:
+        return Topology.model_validate(document)
+    except ValidationError as error:
+        raise InputError(f"this plan is damaged, or of another version of topo: {error}") from None
+
+
+def destroy(what: Topology | str, *, keep: bool = False, progress: Progress | None = None) -> Report:
+    """Remove everything that topo made for this topology, and put back what it changed. By name no file is needed."""
+    desired = lower(what) if isinstance(what, Topology) else None
+    name = desired.name if desired else _name(str(what))
+    privileges.require(f"destroying {name}")
+    with Kernel() as kernel, _locked(kernel, name, f"topo destroy {name}", desired):
+        return _apply.destroy(kernel, name, doubtful=desired, keep=keep, progress=progress)
+
+
+def _name(name: str) -> str:
+    """Raises InputError for what cannot be a topology's name: it becomes part of a path."""
+    try:
+        return TypeAdapter(TopologyName).validate_python(name)
+    except ValidationError:
+        raise InputError(f"{name!r} is neither a file nor a topology's name (a-z, 0-9 and -, at most 32)") from None
+
+
+@contextmanager
+def _locked(kernel: Kernel, name: str, doing: str, desired: Desired | None) -> Iterator[None]:
+    """The topology's lock; and the host's, where another topology's run could be met."""
+    _, previous, _ = _apply.known(name, kernel.home())
+    names = [f"topology-{name}"]
+    if desired is None or _apply.touches_host(desired, previous):
+        names.append(f"host-{kernel.home()}")
+    with locks.held(names, doing):
+        yield
+
+
+def applied() -> list[Applied]:
+    """Every topology that has a record on this host."""
+    home = _home()
+    return [_applied(name, home)[0] for name in records.names()]
+
+
+def _home() -> int:
+    fd = netns.here()
+    try:
+        return netns.inode(fd)
+    finally:
+        os.close(fd)
+
+
+def _applied(name: str, home: int) -> tuple[Applied, Record | None, Desired | None]:
+    try:
+        record = records.load(name)
+    except DamagedError:
+        return Applied(name, 0, 0, 0.0, "damaged"), None, None
+    if record is None:
+        return Applied(name, 0, 0, 0.0, "gone"), None, None
+    state = "elsewhere" if record.home != home else "interrupted" if record.interrupted else "applied"
+    desired = _apply.stated(record)
+    spaces = sum(ref.kind == "namespace" for ref in desired.facts) if desired else 0
+    links = sum(ref.kind == "link" for ref in desired.facts) if desired else 0
+    return Applied(name, spaces, links, record.time, state), record, desired
+
+
+def show(name: str) -> Shown:
+    """One applied topology, and how the live state differs from it. Raises InputError where it is not applied."""
+    summary, record, desired = _applied(_name(name), _home())
+    if record is None or desired is None or summary.state == "elsewhere":
+        raise InputError(_not_applied(name))
+    privileges.require("reading the live state of namespaces")
+    with Kernel() as kernel:
+        drift = _apply.prepare(kernel, desired).plan
+    return Shown(name, summary, desired, drift, _paths(desired))
+
+
+def _paths(desired: Desired) -> dict[str, str]:
+    return {ref.ns: netns.path(ref.ns) for ref in desired.facts if ref == namespace(ref.ns)}
+
+
+def _not_applied(name: str) -> str:
+    have = ", ".join(records.names())
+    return f"{name} is not applied here" + (f"; there are: {have}" if have else "")
+
+
+def check(what: Topology | str) -> list[CheckResult]:
+    """Run the `checks` of a topology, all at once, from inside its namespaces."""
+    desired = lower(what) if isinstance(what, Topology) else _recorded(_name(what))
+    return _check.run(desired, _paths(desired))
+
+
+def _recorded(name: str) -> Desired:
+    _, record, desired = _applied(name, _home())
+    if record is None or desired is None:
+        raise InputError(_not_applied(name))
+    return desired
+
+
+def enter(name: str, ns: str) -> str:
+    """The path of a namespace of an applied topology. Raises InputError where there is no such namespace."""
+    desired = _recorded(_name(name))
+    if ns == HOST:
+        return netns.SELF
+    paths = _paths(desired)
+    if ns not in paths:
+        raise InputError(f"{name} has no namespace {ns!r}; it has {', '.join(paths) or 'none'}")
+    return paths[ns]
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of topology files."""
+    from topo.file.schema import schema as make
+
+    return make()

@@ -1,0 +1,44 @@
+"""Commands about files: validate, graph, schema. They need no root and look at no kernel."""
+
+from __future__ import annotations
+
+import click
+
+from topo.cli.human import Human
+from topo.cli.machine import Json
+from topo.cli.options import files_argument, output_option, topology
+from topo.errors import EXIT_OK
+
+
+@click.command(short_help="Say everything that is wrong with a file.")
+@files_argument
+@output_option
+def validate(files: tuple[str, ...], out: Human | Json) -> int:
+    """Say everything that is wrong with FILE at once. Needs no root, looks at no kernel."""
+    out.valid(topology(files))
+    return EXIT_OK
+
+
+@click.command(short_help="Draw a topology as Mermaid or DOT.")
+@files_argument
+@click.option(
+    "--format", "language", type=click.Choice(["mermaid", "dot"]), default="mermaid", help="Mermaid, or Graphviz's DOT."
+)
+@output_option
+def graph(files: tuple[str, ...], language: str, out: Human | Json) -> int:
+    """Draw the topology, as text for Mermaid or Graphviz."""
+    from topo.file.lowering import lower
+    from topo.planning.drawing import FORMATS
+
+    desired = lower(topology(files))
+    out.drawing(desired.name, language, FORMATS[language](desired))
+    return EXIT_OK
+
+
+@click.command(short_help="Print the JSON Schema of topology files.")
+def schema() -> int:
+    """Print the JSON Schema of topology files, for editors."""
+    from topo import api
+
+    click.echo(Json.text(api.schema()))
+    return EXIT_OK

@@ -1,0 +1,190 @@
+"""The view for people: plans and results on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from topo.errors import ApplyError, InputError, TopoError, shown
+
+if TYPE_CHECKING:
+    from topo.api import Applied, CheckResult, Report, Shown
+    from topo.file.model import Topology
+    from topo.planning.plan import Plan
+
+MOST_LINES: Final = 40  # of a plan, without --verbose
+
+
+def _coloured(stream: object) -> bool:
+    """Colour on a terminal only, and never against the user's wish (https://no-color.org)."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return bool(getattr(stream, "isatty", lambda: False)())
+
+
+_WARNING: Final = "  warning: "  # how planning.plan.lines begins one
+_COLOURS: Final = {"+": "green", "-": "red", "~": "yellow", "-/+": "magenta"}
+
+
+class Human:
+    """Prints words. Whatever comes from a file or the kernel is escaped before it reaches a terminal."""
+
+    def _out(self, text: str = "", **style: bool | str) -> None:
+        _echo(text, err=False, **style)
+
+    def note(self, text: str) -> None:
+        """Something said in passing."""
+        _echo(f"topo: {text}", err=True)
+
+    def plan(self, plan: Plan, verbose: bool = False) -> None:
+        from topo.planning.plan import lines
+
+        head, *rows = lines(plan)
+        self._out(shown(head), bold=True)
+        self._rows(rows, None if verbose else MOST_LINES)
+
+    def _rows(self, rows: Sequence[str], most: int | None) -> None:
+        """The lines of a plan; its warnings are shown however long it is."""
+        warnings = [row for row in rows if row.startswith(_WARNING)]
+        rows = [row for row in rows if not row.startswith(_WARNING)]
+        for row in rows[:most]:
+            self._out(shown(row), fg=_COLOURS.get(row.split(maxsplit=1)[0], ""))
+        if most is not None and len(rows) > most:
+            self._out(f"  ... and {len(rows) - most:,} more; --verbose shows all", dim=True)
+        for row in warnings:
+            self._out(shown(row), fg="yellow")
+
+    def report(self, done: str, report: Report, verbose: bool = False) -> None:
+        plan = report.plan
+        if not plan.changes:
+            self._out(f"{plan.topology}: nothing to do ({report.seconds:.2f} s)")
+            return
+        from topo.planning.plan import lines
+
+        rows = lines(plan)[1:]
+        if not verbose:  # what is new is only counted; what was there before is named, unless all of it was to go
+            rows = [row for row in rows if row.startswith(_WARNING) or (done == "applied" and row[2] != "+")]
+        self._rows(rows, None if verbose else MOST_LINES)
+        self._out(f"{plan.topology}: {done}: {_counts(plan.counts())} in {report.seconds:.2f} s", bold=True)
+
+    def valid(self, topology: Topology) -> None:
+        self._out(f"{topology.topology}: valid")
+
+    def drawing(self, name: str, language: str, text: str) -> None:
+        self._out(text.rstrip("\n"))
+
+    def listing(self, items: Iterable[Applied]) -> None:
+        rows = [
+            (item.name, item.state, f"{item.namespaces:,}", f"{item.links:,}", _when(item.applied_at)) for item in items
+        ]
+        if not rows:
+            self.note("no topology is applied on this host")
+            return
+        self._table(("NAME", "STATE", "NAMESPACES", "LINKS", "APPLIED"), rows, right=(2, 3))
+
+    def _table(self, head: tuple[str, ...], rows: Sequence[tuple[str, ...]], right: tuple[int, ...] = ()) -> None:
+        widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+        for number, row in enumerate((head, *rows)):
+            cells = [
+                cell.rjust(w) if i in right else cell.ljust(w)
+                for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ]
+            self._out(shown("  ".join(cells).rstrip()), bold=number == 0)
+
+    def shown(self, found: Shown, verbose: bool = False) -> None:
+        item = found.applied
+        count = (
+            f"{item.namespaces:,} {_plural(item.namespaces, 'namespace')}, {item.links:,} {_plural(item.links, 'link')}"
+        )
+        self._out(f"{item.name}: {item.state}, {_when(item.applied_at)}, {count}", bold=True)
+        paths = list(found.namespaces.items())
+        width = max((len(ns) for ns, _ in paths), default=0)
+        for ns, path in paths[: None if verbose else MOST_LINES]:
+            self._out(shown(f"  {ns.ljust(width)}  {path}"))
+        if not verbose and len(paths) > MOST_LINES:
+            self._out(f"  ... and {len(paths) - MOST_LINES:,} more; --verbose shows all", dim=True)
+        if not found.plan.changes:
+            self._out("no drift: everything is as it was applied", fg="green")
+            return
+        self._out("drift; to put it right:", fg="yellow")
+        self.plan(found.plan, verbose)
+
+    def checks(self, name: str, results: Sequence[CheckResult]) -> None:
+        if not results:
+            self.note(f"{name} has no checks")
+            return
+        width = max(len(result.check.text) for result in results)
+        for check, passed, outcome, detail, seconds in results:
+            mark = "ok  " if passed else "FAIL"
+            wanted = "" if passed else f", expected {check.expect}"
+            words = f"{mark}  {check.text.ljust(width)}  {outcome}: {detail}{wanted} ({seconds:.2f} s)"
+            self._out(shown(words), fg="green" if passed else "red")
+        failed = sum(not result.passed for result in results)
+        number = len(results)
+        verdict = "failed" if failed else "passed"
+        share = f"{failed:,} of {number:,}" if failed else f"{number:,}"
+        self._out(f"{name}: {share} {_plural(number, 'check')} {verdict}", bold=True)
+
+    def error(self, error: TopoError) -> None:
+        if isinstance(error, InputError) and any(d.file for d in error.diagnostics):
+            for diagnostic in error.diagnostics:
+                _echo(str(diagnostic), err=True)
+            number = len(error.diagnostics)
+            _echo(f"topo: {number:,} {_plural(number, 'error')}; nothing was touched", err=True, fg="red")
+            return
+        first, *rest = str(error).splitlines() or [type(error).__name__]
+        _echo(f"topo: {shown(first)}", err=True, fg="red")
+        for line in rest:
+            _echo(f"      {shown(line)}", err=True)
+        if isinstance(error, ApplyError):
+            self._failure(error)
+
+    def _failure(self, error: ApplyError) -> None:
+        said = str(error)
+        for op, why in error.failed[:10]:
+            if str(why) not in said:
+                _echo(shown(f"      {op.verb} {op.ref.kind} {op.ref}: {why}"), err=True)
+        for change in error.left[:10]:
+            _echo(shown(f"      left: {change.ref.kind} {change.ref} (to {change.action})"), err=True)
+
+    def usage_error(self, error: click.ClickException) -> None:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            error.show()
+            return
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        if context is not None:
+            _echo(context.get_usage(), err=True)
+        _echo(f"topo: {shown(error.format_message())}", err=True, fg="red")
+
+    def interrupted(self, code: int) -> None:
+        _echo("topo: interrupted", err=True)
+
+    def bug(self, error: Exception) -> None:
+        _echo(f"topo: internal error: {shown(f'{type(error).__name__}: {error}')}", err=True, fg="red")
+        _echo("topo: this is a mistake in topo: please report it with what TOPO_DEBUG=1 adds to this output", err=True)
+
+
+def _echo(text: str, *, err: bool, **style: bool | str) -> None:
+    stream = sys.stderr if err else sys.stdout
+    coloured = _coloured(stream)
+    wanted = {name: value for name, value in style.items() if value}
+    click.echo(click.style(text, **wanted) if coloured and wanted else text, err=err, color=coloured)  # type: ignore[arg-type]
+
+
+def _plural(number: int, word: str) -> str:
+    return word if number == 1 else word + "s"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    changed = counts.get("update", 0) + counts.get("replace", 0)
+    return f"{counts.get('create', 0):,} created, {changed:,} changed, {counts.get('delete', 0):,} deleted"
+
+
+def _when(at: float) -> str:
+    """A time on this host's clock, as `ls -l --time-style=long-iso` has it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))

@@ -1,0 +1,122 @@
+"""Arguments and options that commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from topo.cli.human import Human
+from topo.cli.machine import Json
+from topo.errors import InputError, TopoError
+
+if TYPE_CHECKING:
+    from topo.file.model import Topology
+    from topo.planning.plan import SavedPlan
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+STDIN = "-"
+
+
+def view(output: str) -> Human | Json:
+    """The one that prints: words for people, or one JSON document."""
+    return Json() if output == "json" else Human()
+
+
+def _view_option(context: click.Context, parameter: click.Parameter, value: str) -> Human | Json:
+    return view(value)
+
+
+output_option = click.option(
+    "--output",
+    "out",
+    type=click.Choice(["human", "json"]),
+    default="human",
+    callback=_view_option,
+    help="Words for people, or one JSON document (docs/cli.md).",
+)
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="List every change, however many there are.")
+adopt_option = click.option("--adopt", is_flag=True, help="Take over what has a name that this topology wants.")
+keep_option = click.option("--keep", is_flag=True, help="When it fails, leave what was done for inspection.")
+
+
+def _names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Topologies that are applied here, for the shell to complete."""
+    from topo import api
+
+    try:
+        return [CompletionItem(item.name) for item in api.applied() if item.name.startswith(incomplete)]
+    except TopoError:
+        return []
+
+
+def _files_and_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [*_names(context, parameter, incomplete), CompletionItem(incomplete, type="file")]
+
+
+files_argument = click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+name_argument = click.argument("name", metavar="NAME", shell_complete=_names)
+target_argument = click.argument(
+    "target", metavar="FILE|NAME...", nargs=-1, required=True, shell_complete=_files_and_names
+)
+
+
+def _stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"<stdin>: this is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}"
+        ) from None
+
+
+def topology(files: tuple[str, ...]) -> Topology:
+    """The topology of these files; `-` is standard input."""
+    from topo import api
+
+    return api.load(*files)
+
+
+def topology_or_plan(files: tuple[str, ...]) -> Topology | SavedPlan:
+    """As `topology`; one file that `topo plan` wrote is that plan."""
+    from topo import api
+
+    if len(files) > 1:
+        return topology(files)
+    if files == (STDIN,):
+        text = _stdin()
+        return _plan(text) or api.loads(text, "<stdin>")
+    try:
+        with Path(files[0]).open(encoding="utf-8") as stream:
+            text = stream.read() if stream.read(1) == "{" else ""
+    except (OSError, ValueError):  # the loader says best what is wrong with a file
+        text = ""
+    return _plan("{" + text) or topology(files)
+
+
+def _plan(text: str) -> SavedPlan | None:
+    """The plan that `text` holds; None where it is anything else. Raises InputError for a damaged plan."""
+    from topo.planning.plan import from_json
+
+    if not text.lstrip().startswith("{") or '"kind"' not in text:
+        return None
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(document, dict) or document.get("kind") != "plan":
+        return None
+    return from_json(document)
+
+
+def named_or_loaded(target: tuple[str, ...]) -> Topology | str:
+    """A topology's name, or the topology of files. A name has neither dot nor slash: a file may be ./so."""
+    if len(target) == 1 and target[0] != STDIN and not set("./") & set(target[0]):
+        return target[0]
+    return topology(target)

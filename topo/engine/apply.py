@@ -1,0 +1,291 @@
+"""Apply and destroy: plan under a lock, write the record, execute, verify; undo where anything fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from topo.changes import Change, Op
+from topo.engine import record as records
+from topo.engine.record import DamagedError, Record
+from topo.errors import ApplyError, InputError, StaleError, TopoError, UnsupportedError, VerifyError
+from topo.facts import HOST, Desired, Live
+from topo.file.lowering import lower
+from topo.file.model import Topology
+from topo.kernel.outcome import Outcome, Progress
+from topo.planning.diff import diff
+from topo.planning.graph import stages
+from topo.planning.ownership import BY_PROTOCOL
+from topo.planning.plan import Plan
+from topo.planning.resolve import resolve
+from topo.planning.restore import originals, still_needed
+from topo.planning.undo import undo
+
+_UNDO_ATTEMPTS = 3
+_SHOWN = 8
+
+
+class KernelLike(Protocol):
+    """What a run needs of the kernel; tests have one of their own."""
+
+    def read(self, desired: Desired, previous: Desired | None) -> Live: ...
+
+    def execute(self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None) -> Outcome: ...
+
+    def inodes(self, desired: Desired) -> dict[str, int]: ...
+
+    def home(self) -> int: ...
+
+
+class State(NamedTuple):
+    """What a plan is made of."""
+
+    desired: Desired  # resolved
+    live: Live
+    previous: Desired | None
+    record: Record | None
+    plan: Plan
+
+
+class Report(NamedTuple):
+    """What a run did: `plan.changes`, empty where there was nothing to do."""
+
+    plan: Plan
+    seconds: float
+
+
+def known(name: str, home: int) -> tuple[Record | None, Desired | None, list[str]]:
+    """The record of a topology, what it says was applied, and warnings about it.
+
+    Raises InputError where it was applied from another network namespace.
+    """
+    try:
+        record = records.load(name)
+    except DamagedError as error:
+        return None, None, [f"{error}; going by the marks in the kernel"]
+    if record is None:
+        return None, None, []
+    if record.home != home:
+        raise InputError(
+            f"{name} was applied from another network namespace (inode {record.home}): run topo there, or, if that "
+            f"namespace is gone, remove {records.DIRECTORY}/{name}.json"
+        )
+    previous = stated(record)
+    if previous is None:
+        return record, None, [f"the record of {name} is of another version of topo; going by the marks in the kernel"]
+    return record, previous, []
+
+
+def stated(record: Record) -> Desired | None:
+    """All that runs of this topology may have made, what was applied over what is pending; None where it makes no sense."""
+    found: list[Desired] = []
+    for document in (record.pending, record.applied):
+        if document is not None:
+            try:
+                found.append(lower(Topology.model_validate(document)))
+            except (ValueError, TopoError):
+                return None
+    if len(found) == 1:
+        return found[0]
+    both = Desired(record.topology, {})
+    for one in found:
+        both = both._replace(
+            facts={**both.facts, **one.facts},
+            external=both.external | one.external,
+            take_over={**both.take_over, **one.take_over},
+            checks=one.checks,
+            document=one.document,
+        )
+    return both
+
+
+def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtful: Desired | None = None) -> State:
+    """Read and compare; changes nothing. `doubtful`: what may have been applied though no record says so."""
+    record, previous, warnings = known(desired.name, kernel.home())
+    if record is None and doubtful is not None:
+        previous = _unrecorded(doubtful)
+    live = kernel.read(desired, previous)
+    restore = record.restore if record else {}
+    wanted = resolve(desired, live, restore)
+    changes = diff(wanted, live, previous, adopt, restore)
+    return State(wanted, live, previous, record, Plan(desired.name, changes, wanted, tuple(warnings)))
+
+
+def _unrecorded(doubtful: Desired) -> Desired:
+    """Of what a file states, that which bears topo's number or name where it was applied: safe to take for ours."""
+    kinds = BY_PROTOCOL | {"namespace", "nft", "link"}
+    return doubtful._replace(facts={ref: fact for ref, fact in doubtful.facts.items() if ref.kind in kinds})
+
+
+def touches_host(*several: Desired | None) -> bool:
+    """Whether runs of these could meet another topology's: in the host's namespace, or in one that others made."""
+    for one in several:
+        for ref, fact in one.facts.items() if one else ():
+            if ref.ns == HOST or (ref.kind == "namespace" and "from" in fact.attrs):
+                return True
+    return False
+
+
+def apply(
+    kernel: KernelLike,
+    desired: Desired,
+    *,
+    adopt: bool = False,
+    keep: bool = False,
+    expected: str = "",
+    progress: Progress | None = None,
+) -> Report:
+    """Make it so. `expected`: the fingerprint of a saved plan. The caller holds the locks.
+
+    Raises ApplyError (undone or not), OwnershipError, InputError, StaleError.
+    """
+    started = time.monotonic()
+    state = prepare(kernel, desired, adopt=adopt)
+    if expected and expected != state.plan.fingerprint():
+        raise StaleError(f"the plan of {desired.name} no longer fits: the live state has changed since; plan again")
+    return _Run(kernel, state, progress, keep).run(started)
+
+
+def destroy(
+    kernel: KernelLike,
+    name: str,
+    *,
+    doubtful: Desired | None = None,
+    keep: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Remove what topo made, put back what it changed. What is not there is no error. The caller holds the locks."""
+    started = time.monotonic()
+    state = prepare(kernel, Desired(name, {}), doubtful=doubtful)
+    return _Run(kernel, state, progress, keep).run(started)
+
+
+class _Run:
+    """One run: from a plan to the report, or back to where it began."""
+
+    def __init__(self, kernel: KernelLike, state: State, progress: Progress | None, keep: bool) -> None:
+        self.kernel, self.state, self.progress, self.keep = kernel, state, progress, keep
+        self.name = state.plan.topology
+        self.destroying = not state.desired.facts and not state.desired.document
+
+    def run(self, started: float) -> Report:
+        state = self.state
+        if not state.plan.changes:
+            self._settled()
+            return Report(state.plan, time.monotonic() - started)
+        staged = stages(state.plan.changes, state.desired, state.live)
+        self._begin()
+        try:
+            outcome = self.kernel.execute(staged, state.desired, self.progress)
+        except BaseException as error:
+            self._failed(Outcome([], []), error)
+            raise
+        if outcome.failed:
+            self._failed(outcome, None)
+        try:
+            self._verify(outcome)
+        except ApplyError:
+            raise
+        except BaseException as error:
+            self._failed(outcome, error)
+            raise
+        self._settled()
+        return Report(state.plan, time.monotonic() - started)
+
+    # The record
+
+    def _begin(self) -> None:
+        """Write what this run is about to do, and what it will have to put back, before anything is touched."""
+        state = self.state
+        old = state.record or Record(self.name, self.kernel.home())
+        restore = {**originals(state.plan.changes, state.live, state.desired, state.previous), **old.restore}
+        pending = None if self.destroying else state.desired.document
+        records.save(records.update(old, pending=pending, destroying=self.destroying, restore=restore))
+        self.restore = restore
+
+    def _settled(self) -> None:
+        """All is as desired: say so in the record, unless it says so already."""
+        state, old = self.state, self.state.record
+        if self.destroying:
+            records.remove(self.name)
+            return
+        restore = getattr(self, "restore", None)
+        restore = still_needed(restore if restore is not None else old.restore if old else {}, state.desired)
+        document, inodes = state.desired.document, self.kernel.inodes(state.desired)
+        new = Record(self.name, self.kernel.home(), document, None, False, restore, inodes, 0.0)
+        if old is None or records.update(old, time=0.0) != new:
+            records.save(new)
+
+    def _back(self) -> None:
+        """Nothing of this run is left: the record is what it was."""
+        if self.state.record is None:
+            records.remove(self.name)
+        else:
+            records.save(self.state.record)
+
+    # The end of it
+
+    def _verify(self, outcome: Outcome) -> None:
+        """Read again; what still differs is an error, and the run is undone."""
+        state = self.state
+        previous = None if self.destroying else state.desired
+        live = self.kernel.read(state.desired, previous or state.previous)
+        desired = resolve(state.desired, live, self.restore)
+        left = diff(desired, live, previous or state.previous, False, self.restore)
+        if left:
+            names = "; ".join(f"{c.action} {c.ref.kind} {c.ref} {' '.join(c.attrs)}".rstrip() for c in left[:_SHOWN])
+            more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+            self._failed(outcome, None, f"verification: the live state still differs: {names}{more}", left)
+
+    def _failed(
+        self, outcome: Outcome, error: BaseException | None, words: str = "", left: Sequence[Change] = ()
+    ) -> None:
+        """Undo, and raise what fits: ApplyError, or what came from below where that says more."""
+        plan = self.state.plan
+        words = words or "; ".join(str(e) for _, e in outcome.failed[:_SHOWN]) or str(error)
+        if isinstance(error, KeyboardInterrupt):
+            words = "interrupted"
+        if self.keep:
+            raise ApplyError(
+                f"{plan.topology}: {words}\nleft as it is for inspection (--keep); apply or destroy goes on from here",
+                done=outcome.done, failed=outcome.failed, undone=False, left=left,
+            ) from error
+        remaining = self._undo()
+        undone = isinstance(remaining, tuple) and not remaining
+        if undone:
+            self._back()
+            tail = "undone: everything is as it was before"
+        else:
+            names = remaining if isinstance(remaining, str) else _names(remaining)
+            tail = f"could not undo all of it; left: {names}"
+        if undone and isinstance(error, UnsupportedError | KeyboardInterrupt):
+            raise error
+        kind = VerifyError if left else ApplyError
+        raise kind(
+            f"{plan.topology}: {words}\n{tail}",
+            done=outcome.done, failed=outcome.failed, undone=undone,
+            left=left if undone or isinstance(remaining, str) else remaining,
+        ) from error
+
+    def _undo(self) -> tuple[Change, ...] | str:
+        """Converge to the snapshot; what could not be brought back, or why nothing could."""
+        state = self.state
+        changes: tuple[Change, ...] = ()
+        try:
+            for _ in range(_UNDO_ATTEMPTS):
+                now = self.kernel.read(state.desired, state.previous)
+                changes = undo(state.live, now, state.plan.changes, state.desired)
+                if not changes:
+                    return ()
+                goal = state.desired._replace(facts={c.ref: c.desired for c in changes if c.desired})
+                self.kernel.execute(stages(changes, goal, now), goal)
+            now = self.kernel.read(state.desired, state.previous)
+            return undo(state.live, now, state.plan.changes, state.desired)
+        except (TopoError, OSError) as error:
+            return f"{_names(changes)} ({error})" if changes else str(error)
+
+
+def _names(changes: Sequence[Change]) -> str:
+    shown = ", ".join(f"{change.ref.kind} {change.ref}" for change in changes[:_SHOWN])
+    return shown + (f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else "")

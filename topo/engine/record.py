@@ -1,0 +1,179 @@
+"""The record: what cannot be read back from the kernel. One JSON file per topology in /run/topo.
+
+It is written and synced before the kernel is touched, and replaced whole (write, fsync, rename). It lives as
+long as the kernel's own state does: /run is emptied at boot, and a record of another boot counts as none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from topo.errors import InputError, KernelError
+from topo.facts import Facts
+from topo.planning.plan import fact_from_json, fact_to_json
+
+DIRECTORY: Final = Path("/run/topo")
+FORMAT: Final = 1
+_LARGEST: Final = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of one topology on this host.
+
+    `applied`: the document of the last apply that succeeded, None before the first. `pending`: that of a run that
+    is under way, or was killed. `restore`: foreign things as they were before topo first changed them.
+    `namespaces`: names that topo made, or attached, with their inodes. `home`: the inode of the network namespace
+    that topo ran in.
+    """
+
+    topology: str
+    home: int
+    applied: dict[str, Any] | None = None
+    pending: dict[str, Any] | None = None
+    destroying: bool = False
+    restore: Facts = field(default_factory=dict)
+    namespaces: dict[str, int] = field(default_factory=dict)
+    time: float = 0.0
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a run of it was begun and not finished."""
+        return self.pending is not None or self.destroying
+
+
+class DamagedError(Exception):
+    """A record that cannot be read; the text says why."""
+
+
+def names() -> list[str]:
+    """The topologies that have a record."""
+    try:
+        return sorted(path.stem for path in DIRECTORY.glob("*.json"))
+    except OSError:
+        return []
+
+
+def load(name: str) -> Record | None:
+    """The record of a topology; None where there is none, or it is of another boot.
+
+    Raises DamagedError where it cannot be used: then the marks in the kernel are all that is known.
+    """
+    try:
+        fd = os.open(DIRECTORY / f"{name}.json", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise KernelError(13, doing=f"reading {DIRECTORY / name}.json") from None
+    except OSError as error:
+        raise DamagedError(f"{DIRECTORY / name}.json: {error.strerror}") from None
+    with open(fd, "rb") as file:
+        text = file.read(_LARGEST)
+    try:
+        data = json.loads(text)
+        if data["format"] != FORMAT:
+            raise DamagedError(f"{DIRECTORY / name}.json is of format {data['format']}; this topo knows {FORMAT}")
+        if data["boot"] != _boot():
+            return None
+        return _from_json(name, data)
+    except DamagedError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{DIRECTORY / name}.json is damaged: {error!r}") from None
+
+
+def _from_json(name: str, data: dict[str, Any]) -> Record:
+    if data["topology"] != name:
+        raise DamagedError(f"{DIRECTORY / name}.json is that of topology {data['topology']!r}")
+    facts = [fact for item in data["restore"] if (fact := fact_from_json(item))]
+    return Record(
+        topology=name,
+        home=int(data["home"]),
+        applied=_document(data["applied"]),
+        pending=_document(data["pending"]),
+        destroying=bool(data["destroying"]),
+        restore={fact.ref: fact for fact in facts},
+        namespaces={str(ns): int(inode) for ns, inode in data["namespaces"].items()},
+        time=float(data["time"]),
+    )
+
+
+def _document(value: Any) -> dict[str, Any] | None:
+    return None if value is None else dict(value)
+
+
+def save(record: Record) -> None:
+    """Write the record so that a crash leaves either the old one or this one. Raises KernelError."""
+    data = {
+        "format": FORMAT,
+        "topology": record.topology,
+        "boot": _boot(),
+        "home": record.home,
+        "time": time.time(),
+        "applied": record.applied,
+        "pending": record.pending,
+        "destroying": record.destroying,
+        "namespaces": record.namespaces,
+        "restore": [fact_to_json(fact) for fact in record.restore.values()],
+    }
+    prepare()
+    final = DIRECTORY / f"{record.topology}.json"
+    draft = DIRECTORY / f".{record.topology}.json.new"
+    try:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            json.dump(data, file, separators=(",", ":"))
+            file.flush()
+            os.fsync(fd)
+        os.rename(draft, final)
+        _sync_directory()
+    except OSError as error:
+        raise KernelError(error.errno or 0, doing=f"writing the record {final}") from None
+
+
+def update(record: Record, **changed: Any) -> Record:
+    """`record` with some of its fields changed."""
+    return replace(record, **changed)
+
+
+def remove(name: str) -> None:
+    """Forget a topology; and the directory, where it was the last."""
+    for path in (DIRECTORY / f"{name}.json", DIRECTORY / f".{name}.json.new"):
+        path.unlink(missing_ok=True)
+
+
+def prepare() -> None:
+    """Make /run/topo, for root's eyes only. Raises KernelError, InputError where something else has the name."""
+    try:
+        DIRECTORY.mkdir(mode=0o700, exist_ok=True)
+        found = os.lstat(DIRECTORY)
+    except OSError as error:
+        raise KernelError(error.errno or 0, doing=f"making {DIRECTORY}") from None
+    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise InputError(f"{DIRECTORY} belongs to someone else, or others may write there: remove it, or mend its mode")
+
+
+def tidy() -> None:
+    """Remove /run/topo where nothing is in it."""
+    try:
+        DIRECTORY.rmdir()
+    except OSError:
+        pass
+
+
+def _sync_directory() -> None:
+    fd = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _boot() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()

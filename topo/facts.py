@@ -1,0 +1,162 @@
+"""Facts: kernel objects in canonical form, desired and live alike.
+
+The names of attributes and the form of their values are listed in docs/facts.md; both the
+lowering and the kinds keep to that page.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+HOST: Final = "host"
+"""The name of the outermost namespace: the one that topo itself runs in."""
+
+PROTOCOL: Final = 116
+"""topo's number in the protocol field of routes, addresses, rules and neighbours (rtnetlink.h, RTPROT_*)."""
+
+# Where a live fact comes from, as far as the kernel tells.
+OWN: Final = "own"  # bears the mark of the topology that is read for
+TAGGED: Final = "tagged"  # bears topo's protocol number: ours, or another topology's
+STATIC: Final = "static"  # someone's hand: drift where it sits on what the topology owns
+FOREIGN: Final = "foreign"  # a daemon, the kernel, another tool, another topology: left alone
+
+
+class Ref(NamedTuple):
+    """The name of one kernel object: its kind, its namespace, and the key within both."""
+
+    kind: str
+    ns: str
+    key: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        inside = " ".join(str(k) for k in self.key if k not in ("", None))
+        if self.kind == "namespace":
+            return self.ns
+        return inside if self.ns == HOST else f"{self.ns}:{inside}"
+
+
+class Fact(NamedTuple):
+    """One kernel object. A desired fact holds what is stated; a live one all that its kind decodes."""
+
+    ref: Ref
+    attrs: dict[str, Any]
+    origin: str = OWN
+
+
+Facts = dict[Ref, Fact]
+
+
+def mark(topology: str) -> int:
+    """The link group (IFLA_GROUP) that marks what `topology` owns: 0x70000000 to 0x7fffffff."""
+    return 0x70000000 | (zlib.crc32(topology.encode()) & 0x0FFFFFFF)
+
+
+def namespace(ns: str) -> Ref:
+    return Ref("namespace", ns)
+
+
+def link(ns: str, ifname: str) -> Ref:
+    return Ref("link", ns, (ifname,))
+
+
+# Kinds that belong to one device; the first element of their key is its ifname.
+ON_LINK: Final = frozenset({"address", "neighbour", "fdb", "port", "shaping"})
+
+
+def links_of(fact: Fact) -> tuple[Ref, ...]:
+    """The links that `fact` sits on: it goes when they go."""
+    ref = fact.ref
+    if ref.kind in ON_LINK:
+        return (Ref("link", ref.ns, ref.key[:1]),)
+    if ref.kind == "route":
+        dev = fact.attrs.get("dev")
+        if dev:
+            return (Ref("link", ref.ns, (dev,)),)
+        hops = fact.attrs.get("nexthops") or ()
+        return tuple(Ref("link", ref.ns, (h[1],)) for h in hops if h[1])
+    if ref.kind == "sysctl":
+        parts = ref.key[0].split("/")
+        if len(parts) > 4 and parts[2] in ("conf", "neigh") and parts[3] not in ("all", "default"):
+            return (Ref("link", ref.ns, (parts[3],)),)
+    return ()
+
+
+class Live:
+    """What was read: facts by ref, and the indexes that planning asks for. Immutable after reading."""
+
+    __slots__ = ("_above", "_on", "facts")
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self._on: dict[Ref, list[Fact]] | None = None
+        self._above: dict[Ref, list[Ref]] | None = None
+
+    def __contains__(self, ref: Ref) -> bool:
+        return ref in self.facts
+
+    def get(self, ref: Ref) -> Fact | None:
+        return self.facts.get(ref)
+
+    def on(self, link_ref: Ref) -> Iterable[Fact]:
+        """Every live fact that sits on this link."""
+        if self._on is None:
+            self._on = {}
+            for fact in self.facts.values():
+                for sits in links_of(fact):
+                    self._on.setdefault(sits, []).append(fact)
+        return self._on.get(link_ref, ())
+
+    def above(self, ref: Ref) -> Iterable[Ref]:
+        """The links that the kernel deletes with this one: a veth's peer, what has it as `parent` or `dev`. Of a
+        namespace: the vxlans elsewhere whose socket is in it."""
+        if self._above is None:
+            self._above = {}
+            for fact in self.of("link"):
+                attrs = fact.attrs
+                for name in ("peer", "parent", "dev"):
+                    if isinstance(below := attrs.get(name), tuple):
+                        self._above.setdefault(link(*below), []).append(fact.ref)
+                if made := attrs.get("created_in"):
+                    self._above.setdefault(namespace(made), []).append(fact.ref)
+        return self._above.get(ref, ())
+
+    def of(self, kind: str) -> Iterator[Fact]:
+        return (f for f in self.facts.values() if f.ref.kind == kind)
+
+
+class Check(NamedTuple):
+    """One entry of `checks`, with addresses resolved. `port` is 0 for a ping."""
+
+    source: str  # the namespace that it is run from
+    method: str  # ping | tcp | udp
+    address: str
+    port: int
+    expect: str  # reachable | blocked
+    within: float  # seconds
+    text: str  # as the user would recognise it: "web: ping db"
+
+
+class Desired(NamedTuple):
+    """What a file asks for, lowered.
+
+    `external`: links that must be there already: topo sets what is stated, never makes or deletes them, and puts
+    back what it changed. `take_over`: bridge -> the NIC whose MAC, MTU, addresses and routes it takes.
+    `underlay_mtu`: vxlans without an MTU of their own -> the bytes to take off the underlay's.
+    `paths`: the place in the file of refs that can turn out wrong only at run time.
+    `document`: the merged file as plain data, from which this can be lowered again.
+    """
+
+    name: str
+    facts: Facts
+    external: frozenset[Ref] = frozenset()
+    take_over: dict[Ref, Ref] = {}
+    underlay_mtu: dict[Ref, int] = {}
+    checks: tuple[Check, ...] = ()
+    paths: dict[Ref, str] = {}
+    document: dict[str, Any] = {}
+
+    def namespaces(self) -> list[str]:
+        """Every namespace that has facts, the host's included where it is touched."""
+        return list(dict.fromkeys(ref.ns for ref in self.facts))

@@ -1,0 +1,158 @@
+"""From a topology to the facts that it asks for: a pure function, with every semantic error at once.
+
+The order of the work: namespaces, then everything that has a name, then links (which need the
+bridges and their pools), then what refers to names and addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from topo.facts import Desired, Fact, Ref
+from topo.file import semantics
+from topo.file.devices import declare_devices, lower_bridge, lower_interface, lower_vxlan
+from topo.file.links import lower_links
+from topo.file.model import Section, Topology
+from topo.file.model.values import namespace_name, sysctl_text
+from topo.file.nat import lower_checks, lower_sections
+from topo.file.routing import lower_default_routes, lower_routing
+from topo.file.scope import Loc, Scope, Space, path
+from topo.file.subnets import stated as stated_addresses
+from topo.file.sysctls import path as sysctl_path
+
+_LOWER: Final[dict[str, Callable[[Scope, Space, str, Any, Loc], None]]] = {
+    "bridges": lower_bridge,
+    "vxlans": lower_vxlan,
+    "interfaces": lower_interface,
+}
+_ROUTING: Final = frozenset({"routes", "rules", "neighbours"})
+
+
+def lower(topology: Topology) -> Desired:
+    """The facts that `topology` asks for. Raises InputError with every semantic error; each names its `path`."""
+    scope = Scope(topology)
+    _namespaces(scope)
+    scope.stated = stated_addresses(topology)
+    _devices(scope)
+    lower_links(scope)
+    _masters(scope)
+    spaces = scope.spaces.values()
+    for space in spaces:
+        if not space.section.model_fields_set.isdisjoint(_ROUTING):
+            lower_routing(scope, space)
+    lower_default_routes(scope)
+    for space in spaces:
+        _sysctls(scope, space)
+    for space in spaces:
+        lower_sections(scope, space)
+    checks = lower_checks(scope)
+    semantics.check(scope)
+    scope.problems.check()
+    return Desired(
+        name=topology.topology,
+        facts=scope.facts,
+        external=frozenset(scope.external),
+        take_over=scope.take_over,
+        underlay_mtu=scope.underlay_mtu,
+        checks=checks,
+        paths=scope.paths,
+        document=topology.document(),
+    )
+
+
+def _namespaces(scope: Scope) -> None:
+    """The namespaces, ranges expanded, and their facts. Second names (`share`) have a fact, but no sections."""
+    first: dict[str, Loc] = {}
+    shares: list[tuple[str, str, Section, Loc]] = []
+    for key, entry in scope.topology.namespaces.items():
+        loc: Loc = ("namespaces", key)
+        source = entry.from_
+        names = scope.names(key, loc, namespace_name)
+        scope.count(len(first) + len(names), "namespaces", loc)
+        for name in names:
+            if name in first:
+                scope.problems.add(loc, f"namespace {name!r} is declared twice, first at {path(first[name])}")
+                continue
+            first[name] = loc
+            ref = Ref("namespace", name, ())
+            if source is None:
+                scope.facts[ref] = Fact(ref, {"up": True})
+                scope.spaces[name] = Space(name, entry, loc, True)
+                continue
+            found = source.model_dump(exclude_none=True)
+            scope.facts[ref] = Fact(ref, {"from": found})
+            scope.paths[ref] = path((*loc, "from"))
+            if source.share is None:
+                scope.spaces[name] = Space(name, entry, loc, False)
+            else:
+                shares.append((name, source.share, entry, loc))
+    _shares(scope, shares)
+
+
+def _shares(scope: Scope, shares: list[tuple[str, str, Section, Loc]]) -> None:
+    """Second names lead to the namespace that they stand for, through other second names if need be."""
+    targets = {name: target for name, target, _, _ in shares}
+    rings: set[str] = set()
+    for name, target, entry, loc in shares:
+        way = [name]
+        while target in targets and target not in way:
+            way.append(target)
+            target = targets[target]
+        if target in way:
+            ring = way[way.index(target) :]
+            if rings.isdisjoint(ring):
+                message = f"these share each other in a ring: {' -> '.join((*ring, target))}"
+                scope.problems.add((*loc, "from", "share"), message)
+            rings.update(ring)
+            continue
+        if scope.space(target, (*loc, "from", "share")) is None:
+            continue
+        scope.aliases[name] = target
+        ref = Ref("namespace", name, ())
+        scope.facts[ref] = Fact(ref, {"from": {"share": target}})
+        if stated := sorted(entry.model_fields_set - {"from_"}):
+            message = f"{name!r} is a second name of {target!r}: what it holds is stated there"
+            scope.problems.add((*loc, stated[0]), message)
+
+
+def _devices(scope: Scope) -> None:
+    """Everything that has a name of its own but links: first all names, then the facts."""
+    found: list[tuple[Space, str, str, Any, Loc]] = []
+    for space in scope.spaces.values():
+        if not space.section.model_fields_set.isdisjoint(_LOWER):
+            found += [(space, *device) for device in declare_devices(scope, space)]
+            scope.count(len(found), "interfaces", space.loc)
+    for space, kind, name, entry, loc in found:
+        _LOWER[kind](scope, space, name, entry, loc)
+
+
+def _masters(scope: Scope) -> None:
+    """What stands under `ports` of a bridge gets it as its master; what the file does not make must be there already."""
+    for below, place in scope.below.values():
+        scope.device(scope.spaces[below.ns], below.key[0], place)
+    for ref, (bridge, loc) in scope.masters.items():
+        ifname = ref.key[0]
+        if not scope.device(bridge.space, ifname, loc):
+            continue
+        attrs = scope.facts[ref].attrs
+        if attrs.get("master") is not None:
+            scope.problems.add(loc, f"{ifname} is a port of {attrs['master']} already")
+        elif attrs.get("kind") == "bridge" or ifname in bridge.space.bridges:
+            scope.problems.add(loc, f"{ifname} is a bridge: a bridge is no port of another, link them by a veth pair")
+        else:
+            attrs["master"] = bridge.name
+
+
+def _sysctls(scope: Scope, space: Space) -> None:
+    section = space.section
+    for name, value in section.sysctls.items():
+        ref = Ref("sysctl", space.name, (sysctl_path(name),))
+        fact = Fact(ref, {"value": sysctl_text(value)})
+        if scope.facts.get(ref, fact).attrs != fact.attrs:
+            scope.problems.add((*space.loc, "sysctls", name), f"{name} is stated twice, with different values")
+        scope.facts[ref] = fact
+    if section.forwarding is not None:
+        for file in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+            ref = Ref("sysctl", space.name, (file,))
+            scope.facts.setdefault(ref, Fact(ref, {"value": str(int(section.forwarding))}))

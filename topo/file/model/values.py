@@ -1,0 +1,279 @@
+"""The words of the grammar: names, addresses, ports and targets, each checked where it stands.
+
+Every check takes what the file says and returns it in canonical form, or raises ValueError with
+one clear sentence. A value that can be written in several types (a number or a text) has a check
+of its own instead of a union of pydantic's, so that an error names its place and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, WrapValidator
+from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticUndefined, ValidationError
+
+from topo.facts import HOST
+from topo.file import addressing, ranges
+from topo.kinds.shaping import Shaping
+from topo.kinds.spec import canonical_ip, interface_name
+from topo.kinds.units import parse_duration
+
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TOPOLOGY: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_SYSCTL: Final = re.compile(r"net(?:[./][A-Za-z0-9_@-]+){2,}")
+_PORTS: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+TABLES: Final = {"main": 254, "default": 253, "local": 255}
+"""The names of routing tables that every system has (rtnetlink.h, RT_TABLE_*)."""
+
+
+class Entry(BaseModel):
+    """The base of the models: nothing unknown is taken, no type is guessed, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+def wrong(message: str, *loc: str | int, value: Any = None) -> ValidationError:
+    """An error at `loc` below the value that is being validated; to be raised in a validator."""
+    kind = PydanticCustomError("value_error", "{reason}", {"reason": message})
+    return ValidationError.from_exception_data("topology", [InitErrorDetails(type=kind, loc=loc, input=value)])
+
+
+def plain(value: Any) -> Any:
+    """`value` with every model in it as the data that it was, or could have been, made from."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Shaping):  # its rates are validated to bytes/s, where a number is bits/s
+        rates = {name: f"{getattr(value, name) * 8}bit" for name in ("rate", "ceil") if getattr(value, name)}
+        return value.model_dump(exclude_none=True) | rates
+    if isinstance(value, BaseModel):
+        fields = type(value).model_fields
+        return {
+            fields[name].alias or name: plain(getattr(value, name)) for name in fields if name in value.model_fields_set
+        }
+    return value
+
+
+def either(check: Callable[[Any], Any], written: Any = PydanticUndefined) -> WrapValidator:
+    """Makes `check` decide alone; the annotated type, or `written`, is for readers and for the schema."""
+    return WrapValidator(lambda value, _: check(value), json_schema_input_type=written)
+
+
+def namespace_name(text: str) -> str:
+    """`text` as a name of a namespace of this file. Raises ValueError."""
+    if text == HOST:
+        raise ValueError("'host' is the name of the outermost namespace: its sections stand at the top level")
+    if not _NAMESPACE.fullmatch(text):
+        raise ValueError(f"{text!r} is no name of a namespace: 1 to 64 of A-Z a-z 0-9 . _ -, a letter or digit first")
+    return text
+
+
+def _ranged(check: Callable[[str], str]) -> Callable[[str], str]:
+    """`check` for a name, or for what a range expands to (of which lowering checks every name)."""
+
+    def checked(text: str) -> str:
+        if not ranges.is_range(text):
+            return check(text)
+        ranges.count(text)
+        return text
+
+    return checked
+
+
+def _topology_name(text: str) -> str:
+    if not _TOPOLOGY.fullmatch(text):
+        raise ValueError(f"{text!r} is no name of a topology: 1 to 32 of a-z 0-9 -, a letter or digit first")
+    return text
+
+
+def end_name(text: str) -> str:
+    ns, colon, ifname = text.rpartition(":")
+    if colon and ns != HOST:
+        _ranged(namespace_name)(ns)
+    _ranged(interface_name)(ifname)
+    return text
+
+
+def _namespace_or_host(text: str) -> str:
+    return text if text == HOST else namespace_name(text)
+
+
+def prefix(text: str) -> str:
+    """A prefix in canonical form; an address alone is a prefix of full length. Raises ValueError."""
+    if "/" not in text:
+        address = canonical_ip(text)
+        return f"{address}/{128 if ':' in address else 32}"
+    number, length, bits = addressing.parse_prefix(text)
+    base = number >> (bits - length) << (bits - length)
+    canonical = f"{addressing.address_text(base, bits)}/{length}"
+    if base != number:
+        raise ValueError(f"{text!r} has host bits set; the prefix is {canonical}")
+    return canonical
+
+
+def _subnet(text: str) -> str:
+    if "/" not in text:
+        raise ValueError(f"{text!r} has no prefix length")
+    return prefix(text)
+
+
+def _destination(text: str) -> str:
+    return text if text == "default" else prefix(text)
+
+
+def _one_per_family(values: list[str]) -> list[str]:
+    if len(values) > 2 or len({":" in value for value in values}) < len(values):
+        raise ValueError("one of each family at most: one IPv4, one IPv6")
+    return values
+
+
+def ports(value: Any) -> tuple[int, int]:
+    """First and last of a port (80) or a range of ports ("8000-8010"). Raises ValueError."""
+    if type(value) is int:
+        first = last = value
+    else:
+        match = _PORTS.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError(f"{value!r} is no port: write 80, or 8000-8010 for a range")
+        first = int(match[1])
+        last = int(match[2] or first)
+    if not 1 <= first <= 65535 or not 1 <= last <= 65535:
+        raise ValueError(f"{value} is no port: 1 to 65535")
+    if last < first:
+        raise ValueError(f"the range of ports {value} runs backwards")
+    return first, last
+
+
+def _port(value: Any) -> Any:
+    ports(value)
+    return value
+
+
+def endpoint(text: str) -> tuple[str, tuple[int, int] | None]:
+    """Name or address, and ports where stated: web, web:80, 10.0.0.1:22, [::1]:80, ::1. Raises ValueError."""
+    if text.startswith("["):
+        inner, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")) or ":" not in inner:
+            raise ValueError(f"{text!r} is no target: write [::1]:80 for a port of an IPv6 address")
+        return canonical_ip(inner), ports(rest[1:]) if rest else None
+    if text.count(":") > 1:
+        return canonical_ip(text), None
+    name, colon, port = text.partition(":")
+    if re.fullmatch(r"[0-9.]+", name) and "." in name:
+        name = canonical_ip(name)
+    elif name != HOST:
+        namespace_name(name)
+    return name, ports(port) if colon else None
+
+
+def _endpoint(text: str) -> str:
+    endpoint(text)
+    return text
+
+
+def seconds(value: Any) -> float:
+    """Seconds of 5, 2.5, "5s" or "200ms". Raises ValueError."""
+    return parse_duration(value, "s") / 1e6
+
+
+def _seconds(value: Any) -> Any:
+    seconds(value)
+    return value
+
+
+def fwmark(value: Any) -> tuple[int, int]:
+    """Mark and mask of 1, "0x1" or "0x1/0xff". Raises ValueError."""
+    mark, slash, mask = str(value).partition("/")
+    try:
+        found = int(mark, 0), int(mask, 0) if slash else 0xFFFFFFFF
+    except ValueError:  # True has no number in it either
+        raise ValueError(f"{value!r} is no mark: write 1, 0x1 or 0x1/0xff") from None
+    if not all(0 <= number <= 0xFFFFFFFF for number in found):
+        raise ValueError(f"the mark {value} does not fit into 32 bits")
+    return found
+
+
+def _fwmark(value: Any) -> Any:
+    fwmark(value)
+    return value
+
+
+def table(value: Any) -> int:
+    """The number of a routing table: a number, or main, default or local. Raises ValueError."""
+    number = TABLES.get(value, value) if isinstance(value, str) else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 0xFFFFFFFF:
+        raise ValueError(f"{value!r} is no routing table: main, default, local, or a number from 1")
+    return number
+
+
+def _table(value: Any) -> Any:
+    table(value)
+    return value
+
+
+def _tos(value: Any) -> Any:
+    number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255
+    if not number and value != "inherit":
+        raise ValueError(f"{value!r}: 0 to 255 is expected, or inherit")
+    return value
+
+
+def _sysctl_name(text: str) -> str:
+    if not _SYSCTL.fullmatch(text):
+        raise ValueError(f"{text!r} is no sysctl of a network namespace, such as net.ipv4.ip_forward")
+    return text
+
+
+def _sysctl_value(value: Any) -> Any:
+    """A text, number or truth value, as `sysctl` takes it."""
+    if not isinstance(value, str | int | bool) or (isinstance(value, str) and "\n" in value.strip()):
+        raise ValueError("a number, a text or true/false is expected")
+    return value
+
+
+def sysctl_text(value: str | int | bool) -> str:
+    """What /proc/sys reads back for `value`, white space folded."""
+    return str(int(value)) if isinstance(value, bool) else " ".join(str(value).split())
+
+
+def _matched_interface(text: str) -> str:
+    interface_name(text.removeprefix("!"))
+    return text
+
+
+def single(value: Any) -> Any:
+    """A value that stands for a list of one."""
+    return [value] if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+
+TopologyName = Annotated[str, AfterValidator(_topology_name)]
+NamespaceName = Annotated[str, AfterValidator(namespace_name)]
+NamespaceNames = Annotated[str, AfterValidator(_ranged(namespace_name))]
+NamespaceOrHost = Annotated[str, AfterValidator(_namespace_or_host)]
+NamespacesOrHost = Annotated[str, AfterValidator(_ranged(_namespace_or_host))]
+Ifname = Annotated[str, AfterValidator(interface_name)]
+Ifnames = Annotated[str, AfterValidator(_ranged(interface_name))]
+EndName = Annotated[str, AfterValidator(end_name)]
+MatchedInterface = Annotated[str, AfterValidator(_matched_interface)]
+Prefix = Annotated[str, AfterValidator(prefix)]
+Prefixes = Annotated[list[Prefix], BeforeValidator(single, json_schema_input_type=list[str] | str)]
+Subnets = Annotated[
+    list[Annotated[str, AfterValidator(_subnet)]],
+    AfterValidator(_one_per_family),
+    BeforeValidator(single, json_schema_input_type=list[str] | str),
+]
+Destination = Annotated[str, AfterValidator(_destination)]
+PortNumber = Annotated[StrictInt, Field(ge=1, le=65535)]
+PortRange = Annotated[int | str, either(_port)]
+PortRanges = Annotated[list[PortRange], BeforeValidator(single, json_schema_input_type=list[int | str] | int | str)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+Seconds = Annotated[int | float | str, either(_seconds)]
+Fwmark = Annotated[int | str, either(_fwmark)]
+Table = Annotated[int | str, either(_table)]
+Tos = Annotated[int | str, either(_tos)]
+SysctlName = Annotated[str, AfterValidator(_sysctl_name)]
+SysctlValue = Annotated[bool | int | str, either(_sysctl_value)]
+U32 = Annotated[StrictInt, Field(ge=0, le=0xFFFFFFFF)]

@@ -1,0 +1,200 @@
+"""Lowering of what names targets: NAT and firewall, of which one nftables table is made, and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from topo.errors import InputError
+from topo.facts import HOST, Check, Fact, Ref
+from topo.file import model
+from topo.file.model.values import endpoint, namespace_name, ports, seconds
+from topo.file.routing import outgoing
+from topo.file.scope import Loc, Scope, Space
+from topo.kinds import nft
+
+Targets = tuple[str | None, str | None]
+"""The IPv4 and the IPv6 address of a target."""
+
+
+def lower_sections(scope: Scope, space: Space) -> None:
+    """The nft fact of one namespace and the sysctls that it needs, where it has NAT or a firewall."""
+    section = space.section
+    if section.model_fields_set.isdisjoint(("nat", "firewall")):
+        return
+    rules = _rules(scope, space, section.nat, section.firewall)
+    if not any(rules):
+        return
+    try:
+        fact = nft.fact(scope.topology.topology, space.name, rules)
+    except InputError as error:
+        place = _twice(section.nat.publish)
+        for diagnostic in error.diagnostics:
+            scope.problems.add((*space.loc, "nat", "publish", *place), diagnostic.message, diagnostic.hint)
+        return
+    scope.facts[fact.ref] = fact
+    for path, value in nft.needed_sysctls(rules).items():
+        if section.forwarding is False and path.endswith("forward" if "ipv4" in path else "forwarding"):
+            continue
+        ref = Ref("sysctl", space.name, (path,))
+        scope.facts.setdefault(ref, Fact(ref, {"value": value}))
+
+
+def _rules(scope: Scope, space: Space, nat: model.Nat, firewall: model.Firewall) -> nft.Rules:
+    loc = (*space.loc, "nat")
+    chains = [("forward", firewall.forward), ("input", firewall.input), ("output", firewall.output)]
+    return nft.Rules(
+        masquerade=tuple(map(_masquerade, nat.masquerade)),
+        snat=tuple(map(_snat, nat.snat)),
+        dnat=tuple(rule for i, entry in enumerate(nat.dnat) for rule in _dnat(scope, entry, (*loc, "dnat", i))),
+        publish=tuple(_publishes(scope, space, nat.publish, (*loc, "publish"))),
+        firewall=tuple(_chain(hook, chain) for hook, chain in chains if chain is not None),
+        isolate=tuple(_isolate(scope, space, firewall.isolate, (*space.loc, "firewall", "isolate"))),
+    )
+
+
+def _interface(text: str | None) -> nft.Interface | None:
+    return None if text is None else nft.Interface(text.removeprefix("!"), text.startswith("!"))
+
+
+def _masquerade(entry: model.Masquerade) -> nft.Masquerade:
+    return nft.Masquerade(tuple(entry.from_ or ()), _interface(entry.out), tuple(entry.to or ()))
+
+
+def _snat(entry: model.Snat) -> nft.Snat:
+    return nft.Snat(entry.to, tuple(entry.from_ or ()), _interface(entry.out))
+
+
+def _match(entry: model.Match, to: Sequence[str] = ()) -> nft.Match:
+    return nft.Match(
+        from_=tuple(entry.from_ or ()),
+        to=tuple(to),
+        in_=_interface(entry.in_),
+        out=_interface(entry.out),
+        protocol=entry.protocol or "",
+        sport=tuple(map(ports, entry.sport or ())),
+        dport=tuple(map(ports, entry.dport or ())),
+    )
+
+
+def target(scope: Scope, name: str, loc: Loc) -> Targets | None:
+    """The addresses of a target: its own, or the first of either family of a namespace. None after an error."""
+    if ":" in name:
+        return None, name
+    if "." in name and name.replace(".", "").isdigit():
+        return name, None
+    space = scope.space(name, loc)
+    if space is None:
+        return None
+    found: dict[bool, str] = {}
+    for _, text in space.addresses():
+        found.setdefault(":" in text, text.partition("/")[0])
+    if not found:
+        scope.problems.add(
+            loc, f"namespace {name!r} has no address in this file", "state an address instead of the name"
+        )
+        return None
+    return found.get(False), found.get(True)
+
+
+def _dnat(scope: Scope, entry: model.Dnat, loc: Loc) -> Iterator[nft.Dnat]:
+    name, port = endpoint(entry.to)
+    found = target(scope, name, (*loc, "to"))
+    stated = {":" in prefix for prefix in (*(entry.from_ or ()), *(entry.address or ()))}
+    fitting = [address for address in found or () if address and (not stated or (":" in address) in stated)]
+    if found is not None and not fitting:
+        scope.problems.add((*loc, "to"), f"{entry.to} has no address of the family that `from` and `address` are of")
+    for address in fitting:
+        yield nft.Dnat(address, port[0] if port else None, _match(entry, entry.address or ()))
+
+
+def _publishes(scope: Scope, space: Space, entries: Sequence[model.Publish], loc: Loc) -> Iterator[nft.Publish]:
+    known: dict[str, tuple[Targets | None, nft.Ports | None, str]] = {}
+    for index, entry in enumerate(entries):
+        if entry.to not in known:
+            name, port = endpoint(entry.to)
+            found = target(scope, name, (*loc, index, "to"))
+            known[entry.to] = found, port, _via(space, found) if found else ""
+        found, port, via = known[entry.to]
+        if found is None:
+            continue
+        to4, to6 = found
+        if entry.address is not None:
+            to4, to6 = (None, to6) if ":" in entry.address else (to4, None)
+            if to4 is None and to6 is None:
+                scope.problems.add((*loc, index), f"{entry.to} has no address of the family of {entry.address}")
+                continue
+        in_ = _interface(entry.in_)
+        for stated in (entry.port,) if entry.ports is None else entry.ports:
+            first, last = ports(stated)
+            to = port or (first, last)
+            if to[0] != to[1] and to[1] - to[0] != last - first:
+                message = f"the ports {first}-{last} and {to[0]}-{to[1]} are ranges of different lengths"
+                scope.problems.add((*loc, index), message)
+                continue
+            yield nft.Publish((first, last), to, to4, to6, entry.protocol, entry.address, in_, via)
+
+
+def _twice(entries: Sequence[model.Publish]) -> Loc:
+    """The index of the first entry with a port that another has published before; empty where none is found."""
+    seen: set[tuple[str, int]] = set()
+    for index, entry in enumerate(entries):
+        for stated in (entry.port,) if entry.ports is None else entry.ports:
+            first, last = ports(stated)
+            here = {(entry.protocol, port) for port in range(first, last + 1)}
+            if not seen.isdisjoint(here):
+                return (index,)
+            seen |= here
+    return ()
+
+
+def _via(space: Space, found: Targets) -> str:
+    """The interface through which a target is reached; empty where the file does not say, or it is our own."""
+    for address in found:
+        if address is not None:
+            own = any(text.partition("/")[0] == address for _, text in space.addresses())
+            return "" if own else outgoing(space, address) or ""
+    return ""
+
+
+def _chain(hook: str, chain: model.Chain) -> nft.FirewallChain:
+    rules = tuple(
+        nft.FirewallRule(
+            _match(rule, rule.to or ())._replace(state=tuple(rule.state or ()), icmp=tuple(rule.icmp or ())),
+            rule.action,
+            rule.log,
+        )
+        for rule in chain.rules
+    )
+    return nft.FirewallChain(hook, chain.policy, rules)
+
+
+def _isolate(scope: Scope, space: Space, names: Sequence[str], loc: Loc) -> Iterator[nft.Isolate]:
+    for index, name in enumerate(names):
+        if name not in space.bridges:
+            scope.device(space, name, (*loc, index))
+    if len(names) == 1:
+        scope.problems.add(loc, "one bridge alone cannot be kept apart from another: name two at least")
+    if len(names) > 1:
+        yield nft.Isolate(tuple(names))
+
+
+def lower_checks(scope: Scope) -> tuple[Check, ...]:
+    return tuple(
+        check for index, entry in enumerate(scope.topology.checks) for check in _checks(scope, entry, ("checks", index))
+    )
+
+
+def _checks(scope: Scope, entry: model.Check, loc: Loc) -> Iterable[Check]:
+    method = "ping" if entry.ping is not None else "tcp" if entry.tcp is not None else "udp"
+    text: Any = getattr(entry, method)
+    name, port = endpoint(text)
+    found = target(scope, name, (*loc, method))
+    address = next((a for a in found or () if a), None)
+    for source in scope.names(entry.from_, (*loc, "from"), lambda n: n if n == HOST else namespace_name(n)):
+        space = scope.space(source, (*loc, "from"))
+        if space is not None and address is not None:
+            yield Check(
+                space.name, method, address, port[0] if port else 0, entry.expect, seconds(entry.within),
+                f"{source}: {method} {text}",
+            )  # fmt: skip

@@ -1,0 +1,83 @@
+"""What can be wrong although every entry is right: rings, addresses and VNIs that are there twice."""
+
+from __future__ import annotations
+
+from topo.facts import Ref
+from topo.file.scope import Loc, Scope, Space, elsewhere, path, shown
+
+
+def check(scope: Scope) -> None:
+    for space in scope.spaces.values():
+        _addresses(scope, space)
+    _vnis(scope)
+    _rings(scope)
+
+
+def _addresses(scope: Scope, space: Space) -> None:
+    """One address stands once in a namespace."""
+    pairs = space.linked + space.own if space.own else space.linked
+    if len(pairs) < 2:
+        return
+    first: dict[str, str] = {}
+    for ifname, text in pairs:
+        address = text.partition("/")[0]
+        if address in first:
+            other = first[address]
+            here, there = space.links[ifname], space.links[other]
+            message = f"{address} is there twice in namespace {space.name!r}, on {other} and {ifname}"
+            scope.problems.add(here, message + elsewhere(there, here))
+        first.setdefault(address, ifname)
+
+
+def _vnis(scope: Scope) -> None:
+    """A UDP socket (port and family, in one namespace) knows a VNI once (vxlan_vni_in_use in drivers/net/vxlan)."""
+    first: dict[tuple[str, int, int, bool], Ref] = {}
+    for ref, fact in scope.facts.items():
+        attrs = fact.attrs
+        if ref.kind != "link" or attrs.get("kind") != "vxlan":
+            continue
+        six = ":" in (attrs.get("local") or attrs.get("group") or "")
+        other = first.setdefault((attrs.get("created_in", ref.ns), attrs["port"], attrs["id"], six), ref)
+        if other is not ref:
+            here, there = _declared(scope, ref), _declared(scope, other)
+            message = (
+                f"VNI {attrs['id']} is used twice on UDP port {attrs['port']}, by {other} too, first at {path(there)}"
+            )
+            scope.problems.add((*here, "id"), message)
+
+
+def _declared(scope: Scope, ref: Ref) -> Loc:
+    return scope.spaces[ref.ns].links.get(ref.key[0], ())
+
+
+def _rings(scope: Scope) -> None:
+    """Nothing lies over itself: a bridge over its ports, a macvlan over its parent, a vxlan over its underlay's device."""
+    lower: dict[Ref, list[Ref]] = {ref: [below] for ref, (below, _) in scope.below.items()}
+    for port, (bridge, _) in scope.masters.items():
+        lower.setdefault(Ref("link", bridge.space.name, (bridge.name,)), []).append(port)
+    done: set[Ref] = set()
+    for start in lower:
+        way: list[Ref] = []
+        stack = [(start, 0)]
+        while stack:
+            ref, depth = stack.pop()
+            del way[depth:]
+            if ref in way:
+                _ring(scope, way[way.index(ref) :])
+                return
+            if ref in done:
+                continue
+            way.append(ref)
+            below = lower.get(ref, ())
+            stack += [(other, depth + 1) for other in below]
+            if not below:
+                done.add(ref)
+
+
+def _ring(scope: Scope, ring: list[Ref]) -> None:
+    words = []
+    for ref in (*ring, ring[0]):
+        fact = scope.facts.get(ref)
+        kind = fact.attrs.get("kind", "interface") if fact else "interface"
+        words.append(f"{kind} {shown(scope.spaces[ref.ns], ref.key[0])}")
+    scope.problems.add(_declared(scope, ring[0]), f"these lie over each other in a ring: {' over '.join(words)}")

@@ -1,0 +1,235 @@
+"""Executing: the stages of a plan, each as few sends as its namespaces allow.
+
+Indexes and descriptors are resolved here and now. rtnetlink requests of one socket wait in a batch until something
+else has to happen after them; every other request is made at once.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+from topo.changes import DELETE, Conntrack, Netns, Nft, Op, Request, Rtnl, Sysctl, Tun
+from topo.errors import KernelError
+from topo.facts import OWN, Desired, Fact, Ref, mark
+from topo.kernel import conntrack, netns, rtnl, sysctl, tun
+from topo.kernel.outcome import Outcome, Progress
+from topo.kernel.sources import open_source
+from topo.kernel.spaces import Space, Spaces
+from topo.kinds.ifla import IFLA_GROUP, body
+from topo.kinds.registry import KINDS
+from topo.wire import IFINFOMSG, RTM_DELLINK, RTM_NEWLINK, attr_u32, message
+
+_ENODEV: Final = 19
+_PACKED: Final = 64  # messages that wait until they are sent
+_SENT: Final = 8192  # messages in one send at most
+_FEW: Final = 3  # links deleted at once that are worth a group
+_FIRST_INDEX: Final = 1000
+_DOOMED: Final = 0x10000000  # turned over in the mark: the group of links that are deleted in this very send
+
+
+class Executor:
+    """Runs one plan; it is the `Env` of encoding."""
+
+    def __init__(self, spaces: Spaces, desired: Desired, progress: Progress | None) -> None:
+        self.spaces, self.progress = spaces, progress
+        self.mark = mark(desired.name)
+        self._desired = desired.facts
+        self._news: dict[Ref, Fact] = {}
+        self._next = self._first_index()
+        self._waiting: dict[str, list[tuple[Op, Rtnl]]] = {}
+        self._done: list[Op] = []
+        self._failed: list[tuple[Op, KernelError]] = []
+        self._total = 0
+        self._prepared = False
+
+    def run(self, stages: Sequence[Sequence[Op]]) -> Outcome:
+        """Stops behind the first batch in which something was refused."""
+        self._total = sum(map(len, stages))
+        self._news = {op.ref: op.new for stage in stages for op in stage if op.new is not None}
+        with self.spaces.away():
+            for stage in stages:
+                self._stage(stage)
+                if self._failed:
+                    break
+        return Outcome(self._done, self._failed)
+
+    # What encoding asks
+
+    def index(self, ns: str, ifname: str) -> int:
+        space = self.spaces.get(ns)
+        found = space.indexes.get(ifname)
+        if found is None:
+            raise KernelError(_ENODEV, "no such interface", doing=f"{ns}:{ifname}")
+        return found
+
+    def assign(self, ns: str, ifname: str) -> int:
+        self._next += 1
+        self._known(self.spaces.get(ns), ifname, self._next)
+        return self._next
+
+    def rename(self, ns: str, old: str, new: str) -> None:
+        space = self.spaces.get(ns)
+        self._known(space, new, space.indexes.pop(old))
+
+    def netns(self, ns: str) -> int:
+        return self.spaces.get(ns).fd
+
+    def desired(self, ref: Ref) -> Fact | None:
+        return self._news.get(ref) or self._desired.get(ref)
+
+    @staticmethod
+    def _known(space: Space, ifname: str, index: int) -> None:
+        space.indexes[ifname] = index
+        space.names[index] = ifname
+        space.marked.add(index)
+
+    def _first_index(self) -> int:
+        """Beyond what is in use, and a step away from what the kernel will give to others meanwhile."""
+        used = max((i for space in self.spaces.open.values() for i in space.names), default=0)
+        return max(_FIRST_INDEX, used + 64)
+
+    # Running
+
+    def _stage(self, stage: Iterable[Op]) -> None:
+        for op in stage:
+            try:
+                self._op(op)
+            except KernelError as error:
+                if not (op.verb == DELETE and error.errno in KINDS[op.ref.kind].absent):
+                    self._failed.append((op, _about(error, op)))
+                    break
+            self._done.append(op)
+        self._flush()
+        if self._failed:
+            refused = {id(op) for op, _ in self._failed}
+            self._done = [op for op in self._done if id(op) not in refused]
+
+    def _op(self, op: Op) -> None:
+        for item in KINDS[op.ref.kind].encode(op, self):
+            if callable(item):
+                self._flush()
+                if self._failed:
+                    return
+                item = item()
+            if isinstance(item, Rtnl):
+                self._queue(op, item)
+                continue
+            self._flush()
+            if self._failed:
+                return
+            self._now(op, item)
+
+    def _queue(self, op: Op, request: Rtnl) -> None:
+        waiting = self._waiting.setdefault(request.ns, [])
+        waiting.append((op, request))
+        # Deletions wait for one another: together they cost the kernel one grace period, else one each.
+        if len(waiting) >= _PACKED and request.type != RTM_DELLINK:
+            self._send(request.ns)
+
+    def _flush(self) -> None:
+        for ns in [ns for ns, waiting in self._waiting.items() if waiting]:
+            self._send(ns)
+
+    def _send(self, ns: str) -> None:
+        waiting = self._waiting.pop(ns, [])
+        space = self.spaces.get(ns)
+        asked = list(_grouped(waiting, space, self.mark))
+        packed = [message(r.type, r.flags, seq, r.body) for seq, (_, r) in enumerate(asked)]
+        for start in range(0, len(packed), _SENT):
+            try:
+                refusals = rtnl.send(space.sock, packed[start : start + _SENT])
+            except OSError as error:
+                op = asked[start][0]
+                self._failed.append((op, _about(KernelError(error.errno or 0, "while sending"), op)))
+                return
+            for refusal in refusals:
+                op = asked[refusal.seq][0]
+                if op.verb != DELETE or refusal.errno not in KINDS[op.ref.kind].absent:
+                    self._failed.append((op, _about(KernelError(refusal.errno, refusal.extack), op)))
+            if self._failed:
+                return
+        if self.progress and waiting:
+            self.progress(len(self._done), self._total, f"{waiting[-1][0].verb} {waiting[-1][0].ref}")
+
+    def _now(self, op: Op, request: Request) -> None:
+        """A request that does not travel by rtnetlink. Raises KernelError."""
+        if isinstance(request, Netns):
+            self._netns(op, request)
+        elif isinstance(request, Sysctl):
+            self.spaces.enter(request.ns)
+            sysctl.write(request.path, request.value)
+        elif isinstance(request, Nft):
+            self.spaces.nftables(request.ns).run(request.commands)
+        elif isinstance(request, Conntrack):
+            conntrack.drop(self.spaces.netfilter(request.ns), request.flows)
+        elif isinstance(request, Tun):
+            space = self.spaces.enter(request.ns)
+            tun.make(request)
+            self._known(space, request.ifname, socket.if_nametoindex(request.ifname))
+        if self.progress and len(self._done) % _PACKED == 0:
+            self.progress(len(self._done), self._total, f"{op.verb} {op.ref}")
+
+    def _netns(self, op: Op, request: Netns) -> None:
+        name = request.ns
+        if request.action in ("create", "attach") and not self._prepared:
+            netns.prepare()
+            self._prepared = True
+        try:
+            if request.action == "create":
+                self.spaces.create(name, request.setup)
+            elif request.action == "attach":
+                self._attach(name, request.source or {})
+            elif request.action == "delete":
+                self.spaces.drop(name)
+                netns.unname(name)
+            elif op.old is None or op.old.attrs.get("from") != {"name": name}:  # its own name is not topo's to take
+                netns.unname(name)
+        except OSError as error:
+            raise KernelError(error.errno or 0, str(error) if error.filename else "") from None
+
+    def _attach(self, name: str, source: dict[str, Any]) -> None:
+        """Give a namespace that someone else made its name here."""
+        held = self.spaces.open.get(str(source.get("share", name)))
+        if held is None:
+            held = self.spaces.add(name, open_source(source, self.spaces.home))
+        if source != {"name": name}:
+            netns.name(f"/proc/self/fd/{held.fd}", name)
+
+
+def _grouped(waiting: Sequence[tuple[Op, Rtnl]], space: Space, mark: int) -> Iterator[tuple[Op, Rtnl]]:
+    """The requests, with links that are deleted one behind the other turned into one deletion of a link group:
+    a thousand cost the kernel one wait for RCU instead of a thousand."""
+    for delete, run in groupby(waiting, key=lambda item: item[1].type == RTM_DELLINK):
+        asked = list(run)
+        if not delete:
+            yield from asked
+            continue
+        indexes = {IFINFOMSG.unpack_from(request.body)[2] for _, request in asked}
+        peers = {space.indexes.get(_peer_here(op.old), 0) for op, _ in asked}
+        rest = space.marked - indexes - peers
+        space.marked = rest
+        if len(asked) < _FEW:
+            yield from asked
+            continue
+        group = mark
+        if rest or not all(op.old and op.old.origin == OWN for op, _ in asked):
+            group = mark ^ _DOOMED
+            for op, request in asked:
+                index = IFINFOMSG.unpack_from(request.body)[2]
+                yield op, Rtnl(space.name, RTM_NEWLINK, 0, body(index, attr_u32(IFLA_GROUP, group)))
+        yield asked[0][0], Rtnl(space.name, RTM_DELLINK, 0, body(0, attr_u32(IFLA_GROUP, group)))
+
+
+def _peer_here(fact: Fact | None) -> str:
+    """The other end of a veth pair that has both in one namespace; it goes too."""
+    peer = fact.attrs.get("peer") if fact else None
+    return str(peer[1]) if fact and peer and peer[0] == fact.ref.ns else ""
+
+
+def _about(error: KernelError, op: Op) -> KernelError:
+    """The same error, with what was being done to what."""
+    extack = error.extack or (error.doing if error.ref is None and error.doing else "")
+    return KernelError(error.errno, extack, op.ref, f"{op.verb} {op.ref.kind}")

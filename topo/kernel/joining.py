@@ -1,0 +1,80 @@
+"""What one namespace does not tell of a link: which interface the index of another namespace's means."""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+from topo.errors import KernelError
+from topo.facts import Fact, Facts
+from topo.kernel import rtnl
+from topo.kernel.spaces import Spaces
+from topo.kinds.link_decode import join
+from topo.wire import S32, attr_u32, attributes
+
+_RTM_GETNSID: Final = 90
+_NETNSA_NSID, _NETNSA_FD = 1, 3  # linux/net_namespace.h
+_RTGENMSG: Final = struct.Struct("=B3x")
+
+Ends = dict[tuple[int, int], list[Fact]]
+
+
+def join_links(facts: Facts, spaces: Spaces) -> None:
+    """Fill in `peer`, `parent`, `dev` and `created_in` of every link that has one in another namespace or its own.
+
+    The two ends of a veth pair name each other's ifindex. That is enough to find them, and saves the kernel a
+    question per pair; where two pairs answer to the same numbers, it is asked.
+    """
+    links = [fact for fact in facts.values() if fact.ref.kind == "link" and "_link" in fact.attrs]
+    ends: Ends = {}
+    for fact in links:
+        ends.setdefault((fact.attrs["_index"], fact.attrs["_link"]), []).append(fact)
+    ids = _Ids(spaces)
+    for fact in links:
+        if not _pair(fact, ends):
+            join(fact, ids.ifname, ids.namespace)
+
+
+def _pair(fact: Fact, ends: Ends) -> bool:
+    attrs = fact.attrs
+    if attrs.get("kind") != "veth" or len(ends[attrs["_index"], attrs["_link"]]) > 1:
+        return False
+    others = ends.get((attrs["_link"], attrs["_index"]), ())
+    if len(others) != 1 or others[0].attrs.get("kind") != "veth":
+        return False
+    (other,) = others
+    if ("_netnsid" in attrs) == (other.ref.ns == fact.ref.ns):
+        return False
+    attrs["peer"] = (other.ref.ns, other.ref.key[0])
+    return True
+
+
+class _Ids:
+    """The names of namespaces by the numbers that other namespaces have for them (RTM_GETNSID)."""
+
+    def __init__(self, spaces: Spaces) -> None:
+        self.spaces = spaces
+        self.known: dict[str, dict[int, str]] = {}
+
+    def ifname(self, ns: str, index: int) -> str | None:
+        space = self.spaces.open.get(ns)
+        return space.names.get(index) if space else None
+
+    def namespace(self, ns: str, nsid: int) -> str | None:
+        if ns not in self.known:
+            self.known[ns] = dict(self._ask(ns))
+        return self.known[ns].get(nsid)
+
+    def _ask(self, ns: str) -> list[tuple[int, str]]:
+        found = []
+        sock = self.spaces.get(ns).sock
+        for name, space in self.spaces.open.items():
+            body = _RTGENMSG.pack(0) + attr_u32(_NETNSA_FD, space.fd)
+            try:
+                data, at, end = rtnl.ask(sock, _RTM_GETNSID, body)
+            except KernelError:
+                continue
+            number = S32.unpack(attributes(data, at + _RTGENMSG.size, end)[_NETNSA_NSID])
+            if number >= 0:
+                found.append((number, name))
+        return found

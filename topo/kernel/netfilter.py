@@ -1,0 +1,84 @@
+"""nfnetlink by struct (linux/netfilter/nfnetlink.h): dumps, and requests that are acknowledged."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from topo.errors import KernelError
+from topo.wire import HEADER_SIZE, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSGHDR, message
+
+NETLINK_NETFILTER: Final = 12
+NFGENMSG: Final = struct.Struct(">BBH")  # family (NFPROTO_*), version, resource id
+_ERRNO: Final = struct.Struct("=i")
+_BUFFER: Final = 1 << 17
+_ATTEMPTS: Final = 10
+_PACKED: Final = 64  # acknowledged requests in one send: their answers must fit the receive buffer
+
+
+class Entry(NamedTuple):
+    """One message of a dump; `body` is what follows the nfgenmsg."""
+
+    family: int
+    body: bytes
+
+
+def open_socket() -> socket.socket:
+    """A socket of this thread's network namespace; it stays there."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+    sock.bind((0, 0))
+    return sock
+
+
+def dump(sock: socket.socket, kind: int, family: int = 0) -> list[Entry]:
+    """Every object of `kind` (subsystem << 8 | message). Repeated when it changed meanwhile.
+
+    Raises KernelError; a kernel without the subsystem says EINVAL or EOPNOTSUPP.
+    """
+    for _ in range(_ATTEMPTS):
+        entries, whole = _dump_once(sock, kind, family)
+        if whole:
+            return entries
+    raise KernelError(errno.EINTR, "it kept changing while it was read", doing="reading netfilter's tables")
+
+
+def _dump_once(sock: socket.socket, kind: int, family: int) -> tuple[list[Entry], bool]:
+    sock.send(message(kind, NLM_F_DUMP, 1, NFGENMSG.pack(family, 0, 0)))
+    entries: list[Entry] = []
+    whole = True
+    while True:
+        for answer, flags, data in _messages(sock.recv(_BUFFER)):
+            if answer in (NLMSG_ERROR, NLMSG_DONE):
+                number = -_ERRNO.unpack_from(data)[0]
+                if number > 0:
+                    raise KernelError(number, doing="reading netfilter's tables")
+                return entries, whole
+            whole = whole and not flags & NLM_F_DUMP_INTR
+            entries.append(Entry(data[0], data[NFGENMSG.size :]))
+
+
+def request(sock: socket.socket, kind: int, bodies: Iterable[bytes]) -> list[int]:
+    """Send requests, each an nfgenmsg with its attributes; the errno of each, 0 for those that were done."""
+    waiting = list(bodies)
+    answers: list[int] = []
+    for start in range(0, len(waiting), _PACKED):
+        part = waiting[start : start + _PACKED]
+        sock.send(b"".join(message(kind, NLM_F_ACK, seq, body) for seq, body in enumerate(part)))
+        found = 0
+        while found < len(part):
+            for answer, _, data in _messages(sock.recv(_BUFFER)):
+                if answer == NLMSG_ERROR:
+                    answers.append(-_ERRNO.unpack_from(data)[0])
+                    found += 1
+    return answers
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    at = 0
+    while at + HEADER_SIZE <= len(data):
+        size, kind, flags, _, _ = NLMSGHDR.unpack_from(data, at)
+        yield kind, flags, data[at + HEADER_SIZE : at + size]
+        at += (size + 3) & ~3

@@ -1,0 +1,145 @@
+"""Network namespaces: the system calls, and their names in /run/netns (ip-netns(8), setns(2), unshare(2))."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from functools import cache
+from typing import Final
+
+DIRECTORY: Final = "/run/netns"
+SELF: Final = "/proc/thread-self/ns/net"
+
+CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
+CLONE_NEWNS: Final = 0x00020000
+MS_BIND, MS_REC, MS_SHARED = 0x1000, 0x4000, 0x100000  # linux/mount.h
+MNT_DETACH: Final = 2
+_NSFS_MAGIC: Final = 0x6E736673  # linux/magic.h
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+    libc.umount2.argtypes = (ctypes.c_char_p, ctypes.c_int)
+    return libc
+
+
+def _checked(result: int, what: str) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
+    """Move this thread into the namespace of `fd`. Raises OSError."""
+    _checked(_libc().setns(fd, kind), "setns")
+
+
+def unshare(flags: int) -> None:
+    """Give this thread new namespaces. Raises OSError."""
+    _checked(_libc().unshare(flags), "unshare")
+
+
+def mount(source: str, target: str, kind: str, flags: int) -> None:
+    """Raises OSError."""
+    _checked(_libc().mount(source.encode(), target.encode(), kind.encode(), flags, None), target)
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """Raises OSError."""
+    _checked(_libc().umount2(target.encode(), flags), target)
+
+
+def path(name: str) -> str:
+    return f"{DIRECTORY}/{name}"
+
+
+def here() -> int:
+    """A descriptor of this thread's namespace."""
+    return os.open(SELF, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def open_path(where: str) -> int | None:
+    """A descriptor of the namespace at `where`; None where there is none (a leftover file counts as none)."""
+    try:
+        fd = os.open(where, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ESRCH):
+            return None
+        raise
+    if is_namespace(fd):
+        return fd
+    os.close(fd)
+    return None
+
+
+def is_namespace(fd: int) -> bool:
+    """Whether `fd` is of nsfs; a namespace of another kind is told apart only by setns."""
+    buffer = ctypes.create_string_buffer(256)
+    return not _libc().fstatfs(fd, buffer) and ctypes.c_long.from_buffer(buffer).value == _NSFS_MAGIC
+
+
+def inode(fd: int) -> int:
+    """The number of a namespace: two descriptors of one namespace have the same."""
+    return os.fstat(fd).st_ino
+
+
+def names() -> list[str]:
+    """What has a name in /run/netns."""
+    try:
+        return sorted(os.listdir(DIRECTORY))
+    except FileNotFoundError:
+        return []
+
+
+def prepare() -> None:
+    """Make /run/netns what iproute2 makes it: a shared mount, so that names reach every mount namespace."""
+    os.makedirs(DIRECTORY, 0o755, exist_ok=True)
+    try:
+        mount("", DIRECTORY, "none", MS_SHARED | MS_REC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        mount(DIRECTORY, DIRECTORY, "none", MS_BIND | MS_REC)
+        mount("", DIRECTORY, "none", MS_SHARED | MS_REC)
+
+
+def name(where: str, label: str) -> None:
+    """Bind the namespace at `where` to a new name. Raises OSError (EEXIST where something real has the name)."""
+    target = path(label)
+    try:
+        os.close(os.open(target, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+    except FileExistsError:
+        if not leftover(target):
+            raise
+    try:
+        mount(where, target, "none", MS_BIND)
+    except OSError:
+        os.unlink(target)
+        raise
+
+
+def leftover(target: str) -> bool:
+    """Whether `target` is the empty file that a killed run (topo's or iproute2's) left where a name was to be."""
+    try:
+        found = os.lstat(target)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0 and found.st_dev == os.stat(DIRECTORY).st_dev
+
+
+def unname(label: str) -> None:
+    """Take a name away; the namespace goes when nothing else holds it. What is not there is no error."""
+    target = path(label)
+    try:
+        umount(target, MNT_DETACH)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise
+    try:
+        os.unlink(target)
+    except FileNotFoundError:
+        pass

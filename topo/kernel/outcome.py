@@ -1,0 +1,19 @@
+"""What became of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from topo.changes import Op
+from topo.errors import KernelError
+
+Progress = Callable[[int, int, str], None]
+"""Called with (ops done, ops in all, what is being done) while a run goes on."""
+
+
+class Outcome(NamedTuple):
+    """`done` are the ops that the kernel took; `failed` those it refused, the root cause first."""
+
+    done: list[Op]
+    failed: list[tuple[Op, KernelError]]

@@ -1,0 +1,32 @@
+"""What this process may do (capabilities(7))."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from topo.errors import UnsupportedError
+
+_NEEDED: Final = {12: "CAP_NET_ADMIN", 21: "CAP_SYS_ADMIN"}
+
+
+def effective() -> int:
+    """The effective capabilities of this process, as a set of bits."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return int(line.split()[1], 16)
+    return 0
+
+
+def missing() -> list[str]:
+    have = effective()
+    return [name for bit, name in _NEEDED.items() if not have >> bit & 1]
+
+
+def require(doing: str) -> None:
+    """Raises UnsupportedError where a capability is missing that `doing` needs."""
+    if lacking := missing():
+        raise UnsupportedError(
+            f"{doing} needs {' and '.join(lacking)}: run it as root (sudo topo ...), "
+            "or in a user namespace of your own (unshare --user --map-root-user --net --mount)"
+        )

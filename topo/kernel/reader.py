@@ -1,0 +1,341 @@
+"""Reading: the live state of the namespaces that a topology touches, one dump per table and namespace.
+
+In a namespace that topo made everything is read. Elsewhere (the host, say) dumps are filtered, by the kernel where
+it can, so that what others have there costs little: links that are neither named by the file nor marked are not
+decoded, routes are asked for by protocol.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from topo.errors import Diagnostic, InputError, KernelError
+from topo.facts import FOREIGN, HOST, PROTOCOL, Desired, Fact, Facts, Live, Ref, mark, namespace
+from topo.kernel import netns, nftables, rtnl, sysctl
+from topo.kernel.joining import join_links
+from topo.kernel.sources import open_source
+from topo.kernel.spaces import Space, Spaces
+from topo.kinds import nft as nft_kind
+from topo.kinds.ifla import IFLA_GROUP
+from topo.kinds.kind import Decode
+from topo.kinds.registry import KINDS
+from topo.wire import (
+    AF_BRIDGE,
+    AF_INET,
+    AF_INET6,
+    FIBRULEHDR,
+    IFADDRMSG,
+    IFINFOMSG,
+    NDMSG,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_GETNEIGH,
+    RTM_GETQDISC,
+    RTM_GETROUTE,
+    RTM_GETRULE,
+    RTM_GETTCLASS,
+    RTMSG,
+    TCMSG,
+    attr_u32,
+)
+
+_IFLA_EXT_MASK, _SKIP_STATS = 29, 1 << 3  # linux/if_link.h, RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h
+_ALL_LINKS: Final = IFINFOMSG.pack(0, 0, 0, 0, 0) + attr_u32(_IFLA_EXT_MASK, _SKIP_STATS)
+_ALL_ADDRESSES: Final = IFADDRMSG.pack(0, 0, 0, 0, 0)
+_BY_HAND: Final = (PROTOCOL, 3, 4)  # topo's routes, RTPROT_BOOT (what `ip route` gives), RTPROT_STATIC
+_FEW: Final = 256  # so many foreign links are decoded all the same: a plan can then say what goes down with what
+_INDEX: Final = struct.Struct("=4xi").unpack_from  # of ifinfomsg, ifaddrmsg, ndmsg alike
+
+
+class Wants(NamedTuple):
+    """What a file, or the record of the last apply, has in one namespace."""
+
+    kinds: set[str]
+    links: set[str]
+    refs: list[Ref]
+
+
+class _View:
+    """What decoding looks up in one namespace."""
+
+    __slots__ = ("ifname", "mark", "ns")
+
+    def __init__(self, space: Space, marked: int) -> None:
+        self.ns, self.mark = space.name, marked
+        self.ifname = space.names.get
+
+
+class Reader:
+    """Reads the live state for one topology. `previous` is what its last apply stated, None where nothing is known."""
+
+    def __init__(self, spaces: Spaces, desired: Desired, previous: Desired | None) -> None:
+        self.spaces, self.desired, self.previous = spaces, desired, previous
+        self.mark = mark(desired.name)
+        self.facts: Facts = {}
+        self.wants: dict[str, Wants] = {HOST: Wants(set(), set(), [])}
+        for source in (previous, desired):
+            for ref in source.facts if source else ():
+                self._want(ref)
+        for source in (previous, desired):
+            for ref in (*source.external, *source.take_over.values()) if source else ():
+                self._want(ref)
+
+    def _want(self, ref: Ref) -> None:
+        wants = self.wants.get(ref.ns)
+        if wants is None:
+            wants = self.wants[ref.ns] = Wants(set(), set(), [])
+        wants.kinds.add(ref.kind)
+        if ref.kind == "link":
+            wants.links.add(ref.key[0])
+        elif ref.kind in ("sysctl", "nft"):
+            wants.refs.append(ref)
+
+    def read(self) -> Live:
+        """Raises InputError where a namespace that is to be attached is not there, KernelError where reading fails."""
+        with self.spaces.away():
+            names = self._open()
+            for name in names:
+                space = self.spaces.get(name)
+                self._links(space)
+                self._rest(space)
+            join_links(self.facts, self.spaces)
+            self._drop_own_entries()
+        return Live(self.facts)
+
+    # Which namespaces
+
+    def _open(self) -> list[str]:
+        """Open what is there; the names of what is to be read."""
+        found, wrong = [HOST], []
+        sources = {name: self._source(name) for name in self.wants if name != HOST}
+        for name in sorted(sources, key=lambda name: "share" in (sources[name] or ())):  # behind what they share
+            source, ref = sources[name], namespace(name)
+            try:
+                there = self._attached(name, source) if source else self._named(name)
+            except InputError as error:
+                wrong.append(Diagnostic(str(error), path=self.desired.paths.get(ref, "")))
+                continue
+            if there:
+                found.append(name)
+        if wrong:
+            raise InputError(wrong)
+        if self.previous is None:
+            found += self._marked(set(found))
+        return found
+
+    def _stated(self, name: str) -> Fact | None:
+        """What the file says of a namespace, or, where it no longer does, what the last apply said."""
+        ref = namespace(name)
+        return self.desired.facts.get(ref) or (self.previous.facts.get(ref) if self.previous else None)
+
+    def _source(self, name: str) -> dict[str, Any] | None:
+        stated = self._stated(name)
+        return stated.attrs.get("from") if stated else None
+
+    def _named(self, name: str) -> bool:
+        """Open the namespace of this name in /run/netns, or keep it open where it still is the same."""
+        try:
+            inode = os.stat(netns.path(name), follow_symlinks=False).st_ino
+        except FileNotFoundError:
+            self.spaces.drop(name)
+            return False
+        held = self.spaces.open.get(name)
+        if held is None or held.inode != inode:
+            self.spaces.drop(name)
+            fd = netns.open_path(netns.path(name))
+            if fd is None:
+                return False
+            self.spaces.add(name, fd)
+        return True
+
+    def _attached(self, name: str, source: dict[str, Any]) -> bool:
+        """Open a namespace that someone else made; its fact says whether it has its name in /run/netns already."""
+        label, leaving = self._label(name), namespace(name) not in self.desired.facts
+        if "share" in source:
+            target = self.spaces.open.get(str(source["share"]))
+            inode = target.inode if target else 0
+            there = False
+        else:
+            try:
+                fd = open_source(source, self.spaces.home)
+            except InputError:
+                if not leaving:
+                    raise
+                inode, there = 0, False
+            else:
+                self.spaces.drop(name)
+                inode, there = self.spaces.add(name, fd).inode, True
+        if label:
+            fits = label == inode or leaving
+            self.facts[namespace(name)] = Fact(namespace(name), {"from": source if fits else {"inode": label}}, FOREIGN)
+        return there
+
+    @staticmethod
+    def _label(name: str) -> int:
+        """The inode of the namespace that has this name in /run/netns; 0 for none."""
+        fd = netns.open_path(netns.path(name))
+        if fd is None:
+            return 0
+        try:
+            return netns.inode(fd)
+        finally:
+            os.close(fd)
+
+    def _marked(self, known: set[str]) -> Iterator[str]:
+        """Namespaces that bear the mark though no record tells of them: a record was lost."""
+        sign = attr_u32(IFLA_GROUP, self.mark)
+        for name in netns.names():
+            if name in known or not self._named(name):
+                continue
+            data, at, end = rtnl.ask(self.spaces.get(name).sock, RTM_GETLINK, IFINFOMSG.pack(0, 0, 1, 0, 0))
+            if data.find(sign, at, end) >= 0:
+                self.wants[name] = Wants(set(), set(), [])
+                yield name
+            else:
+                self.spaces.drop(name)
+
+    # What is in them
+
+    def _owned(self, name: str) -> bool:
+        """Whether topo made this namespace: then all that is in it is of concern."""
+        return name != HOST and not self._source(name)
+
+    def _links(self, space: Space) -> None:
+        found = rtnl.dump(space.sock, RTM_GETLINK, _ALL_LINKS)
+        names: dict[int, str] = {}
+        marked: set[int] = set()
+        sign = attr_u32(IFLA_GROUP, self.mark)
+        for _, data, at, end in found:
+            # The name is the first attribute that the kernel writes (rtnl_fill_ifinfo).
+            size = data[at + 16] | data[at + 17] << 8
+            index = _INDEX(data, at)[0]
+            names[index] = data[at + 20 : at + 15 + size].decode(errors="replace")
+            if data.find(sign, at + 16, end) >= 0:
+                marked.add(index)
+        space.names, space.indexes, space.marked = names, {v: k for k, v in names.items()}, marked
+        if len(found) > _FEW and not self._owned(space.name):
+            wanted = self.wants[space.name].links
+            found = [m for m in found if (i := _INDEX(m[1], m[2])[0]) in marked or names[i] in wanted]
+        attached = namespace(space.name) if not self._owned(space.name) else None
+        for fact in _decoded(KINDS["link"].decode, found, _View(space, self.mark)):
+            if fact.ref != attached:
+                self.facts[fact.ref] = fact
+
+    def _rest(self, space: Space) -> None:
+        name, wants = space.name, self.wants[space.name]
+        owned = self._owned(name)
+        touched = owned or bool(wants.kinds or space.marked)
+        view = _View(space, self.mark)
+        if touched:
+            near = None if owned else space.marked | {space.indexes.get(n, 0) for n in wants.links}
+            self._addresses(space, view, near)
+            self._routes(space, view, owned)
+        if "rule" in wants.kinds:
+            self._dump(space, view, "rule", RTM_GETRULE, (FIBRULEHDR.pack(f, *(0,) * 6) for f in (AF_INET, AF_INET6)))
+        kinds = self._link_kinds(space) if touched else set()
+        if "neighbour" in wants.kinds or "vxlan" in kinds:
+            self._dump(space, view, "neighbour", RTM_GETNEIGH, [NDMSG.pack(f, 0, 0, 0, 0) for f in (AF_INET, AF_INET6)])
+        if kinds & {"vxlan", "bridge"} or "fdb" in wants.kinds:
+            self._dump(space, view, "fdb", RTM_GETNEIGH, [NDMSG.pack(AF_BRIDGE, 0, 0, 0, 0)])
+        if "shaping" in wants.kinds:
+            self._shaping(space, view)
+        for ref in wants.refs:
+            if ref.kind == "sysctl":
+                self._sysctl(ref)
+        if "nft" in wants.kinds or (name == HOST and self.previous is None):
+            self._nft(space)
+
+    def _dump(self, space: Space, view: _View, kind: str, request: int, bodies: Iterable[bytes]) -> None:
+        decode = KINDS[kind].decode
+        for body in bodies:
+            self._keep(_decoded(decode, rtnl.dump(space.sock, request, body), view))
+
+    def _keep(self, facts: Iterable[Fact]) -> None:
+        kept = self.facts
+        for fact in facts:
+            if fact.ref in kept:  # no key tells them apart: the later one is one too many
+                fact = fact._replace(ref=_numbered(fact.ref, kept))
+            kept[fact.ref] = fact
+
+    def _addresses(self, space: Space, view: _View, near: set[int] | None) -> None:
+        found = rtnl.dump(space.sock, RTM_GETADDR, _ALL_ADDRESSES)
+        if near is not None:
+            found = [m for m in found if _INDEX(m[1], m[2])[0] in near]
+        self._keep(_decoded(KINDS["address"].decode, found, view))
+
+    def _routes(self, space: Space, view: _View, owned: bool) -> None:
+        whole = owned or any(ref.ns == space.name for ref in self.desired.take_over)
+        protocols = (0,) if whole else _BY_HAND
+        bodies = (RTMSG.pack(f, 0, 0, 0, 0, p, 0, 0, 0) for f in (AF_INET, AF_INET6) for p in protocols)
+        self._dump(space, view, "route", RTM_GETROUTE, bodies)
+
+    def _link_kinds(self, space: Space) -> set[str]:
+        """The kinds among the links of this namespace that are topo's or named by the file."""
+        wanted = self.wants[space.name].links
+        names = wanted | {space.names[index] for index in space.marked}
+        facts = (self.facts.get(Ref("link", space.name, (name,))) for name in names)
+        return {fact.attrs.get("kind", "") for fact in facts if fact}
+
+    def _shaping(self, space: Space, view: _View) -> None:
+        decode = KINDS["shaping"].decode
+        found = rtnl.dump(space.sock, RTM_GETQDISC, TCMSG.pack(0, 0, 0, 0, 0))
+        self._keep(_decoded(decode, found, view))
+        for source in (self.desired, self.previous):
+            for ref in source.facts if source else ():
+                if ref.kind == "shaping" and ref.ns == space.name and ref not in self.facts:
+                    index = space.indexes.get(ref.key[0])
+                    if index:
+                        body = TCMSG.pack(0, index, 0, 0, 0)
+                        self._keep(_decoded(decode, rtnl.dump(space.sock, RTM_GETTCLASS, body), view))
+
+    def _sysctl(self, ref: Ref) -> None:
+        if ref in self.facts:
+            return
+        self.spaces.enter(ref.ns)
+        value = sysctl.read(ref.key[0])
+        if value is not None:
+            self.facts[ref] = Fact(ref, {"value": value}, FOREIGN)
+
+    def _nft(self, space: Space) -> None:
+        family, table = "inet", f"topo-{self.desired.name}"
+        if (family, table) not in nftables.table_names(self.spaces.netfilter(space.name)):
+            return
+        listing = self.spaces.nftables(space.name).list_table(family, table)
+        if listing is None:
+            return
+        ref = Ref("nft", space.name, (family, table))
+        live = nft_kind.parse(listing)
+        want = self.desired.facts.get(ref)
+        if want is not None and KINDS["nft"].compare(want, Fact(ref, live)):
+            # Another version of nft may list the same rules in other words.
+            try:
+                same = nftables.canonical(want.attrs) == live
+            except KernelError:
+                same = False
+            live = want.attrs if same else live
+        self.facts[ref] = Fact(ref, live)
+
+    def _drop_own_entries(self) -> None:
+        """In a device's own address list the kernel keeps those of macvlans on top: no one set these."""
+        suspects = [fact.ref for fact in self.facts.values() if fact.ref.kind == "fdb" and "_self" in fact.attrs]
+        if not suspects:
+            return
+        macs = {fact.attrs.get("mac") for fact in self.facts.values() if fact.ref.kind == "link"}
+        for ref in suspects:
+            if ref.key[1] in macs:
+                del self.facts[ref]
+
+
+def _decoded(decode: Decode, found: rtnl.Messages, view: _View) -> Iterator[Fact]:
+    for kind, data, at, end in found:
+        yield from decode(kind, data, at, end, view)
+
+
+def _numbered(ref: Ref, taken: Facts) -> Ref:
+    number = 2
+    while (other := ref._replace(key=(*ref.key, f"#{number}"))) in taken:
+        number += 1
+    return other

@@ -1,0 +1,90 @@
+"""Namespaces that someone else made: from the `from` of a file to a descriptor."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import os
+import socket
+from typing import Any, Final
+from urllib.parse import quote
+
+from topo.errors import InputError
+from topo.kernel import netns
+
+_ENGINES: Final = {
+    "docker": ("/var/run/docker.sock", "/containers/{}/json"),
+    "podman": ("/run/podman/podman.sock", "/v4.0.0/libpod/containers/{}/json"),
+}
+_TIMEOUT: Final = 10.0  # seconds that an engine may take to answer
+
+
+def open_source(source: dict[str, Any], home: int) -> int:
+    """A descriptor of the namespace that `source` names: {"pid": 1310}, {"path": ...}, {"name": ...}, {"docker": ...}.
+
+    `home` is a descriptor of topo's own. Raises InputError that says which is missing, and why.
+    """
+    ((how, value),) = source.items()
+    if how in _ENGINES:
+        pid = container_pid(how, str(value))
+        fd = _open(f"/proc/{pid}/ns/net", f"the network namespace of {how} container {value!r} (pid {pid})")
+    elif how == "pid":
+        fd = _open(f"/proc/{int(value)}/ns/net", f"the network namespace of pid {value}")
+    elif how == "name":
+        fd = _open(netns.path(str(value)), f"the namespace {value!r} in {netns.DIRECTORY}")
+    else:
+        fd = _open(str(value), f"the namespace at {value}")
+    if netns.inode(fd) == netns.inode(home):
+        os.close(fd)
+        raise InputError(f"{how} {value!r} has no network namespace of its own: it shares the host's")
+    return fd
+
+
+def _open(path: str, what: str) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        why = {errno.ENOENT: "there is none", errno.ESRCH: "there is none"}.get(error.errno or 0, error.strerror)
+        raise InputError(f"{what}: {why}") from None
+    if not netns.is_namespace(fd):
+        os.close(fd)
+        raise InputError(f"{what}: {path} is no network namespace")
+    return fd
+
+
+class _Unix(http.client.HTTPConnection):
+    """HTTP over a unix socket, as container engines serve it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def container_pid(engine: str, container: str) -> int:
+    """The pid of a running container, asked of its engine. Raises InputError."""
+    where, template = _ENGINES[engine]
+    connection = _Unix(where)
+    try:
+        connection.request("GET", template.format(quote(container, safe="")))
+        answer = connection.getresponse()
+        body = answer.read()
+    except OSError as error:
+        raise InputError(f"{engine} container {container!r}: no answer at {where}: {error}") from None
+    finally:
+        connection.close()
+    if answer.status == 404:
+        raise InputError(f"{engine} has no container {container!r}")
+    try:
+        state = json.loads(body)["State"]
+        pid = int(state["Pid"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{engine} container {container!r}: unexpected answer ({answer.status})") from None
+    if pid <= 0:
+        raise InputError(f"{engine} container {container!r} is not running ({state.get('Status', 'stopped')})")
+    return pid

@@ -1,0 +1,155 @@
+"""The namespaces of a run: a descriptor, a socket and a table of names each, opened once and held."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from topo.errors import InputError, KernelError
+from topo.facts import HOST
+from topo.kernel import netfilter, netns, rtnl
+
+if TYPE_CHECKING:
+    from topo.kernel.nftables import Nftables
+
+
+class Space:
+    """One namespace that is open. `made`: topo makes its name in /run/netns; `label`: the inode that has the name."""
+
+    __slots__ = ("_nft", "_nf_sock", "fd", "indexes", "inode", "label", "marked", "name", "names", "sock")
+
+    def __init__(self, name: str, fd: int, sock: socket.socket) -> None:
+        self.name, self.fd, self.sock = name, fd, sock
+        self.inode = netns.inode(fd)
+        self.label = 0
+        self.names: dict[int, str] = {}
+        self.indexes: dict[str, int] = {}
+        self.marked: set[int] = set()  # ifindexes of links that bear the topology's mark
+        self._nft: Nftables | None = None
+        self._nf_sock: socket.socket | None = None
+
+    def close(self) -> None:
+        self.sock.close()
+        os.close(self.fd)
+        if self._nf_sock:
+            self._nf_sock.close()
+        if self._nft:
+            self._nft.close()
+
+
+class Spaces:
+    """Opens namespaces, and moves this thread between them; `home` is where it came from and goes back to."""
+
+    def __init__(self) -> None:
+        self.home = netns.here()
+        self._at: str | None = HOST
+        self.open: dict[str, Space] = {HOST: Space(HOST, os.dup(self.home), rtnl.open_socket(large=True))}
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Whatever happens inside, the thread is home again afterwards."""
+        try:
+            yield
+        finally:
+            if self._at != HOST:
+                netns.setns(self.home)
+                self._at = HOST
+
+    def enter(self, name: str) -> Space:
+        """Move this thread into an open namespace. Raises KernelError."""
+        space = self.get(name)
+        if self._at != name:
+            self._go(space.fd, name)
+        return space
+
+    def _go(self, fd: int, name: str | None) -> None:
+        try:
+            netns.setns(fd)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                raise InputError(f"{name}: this is a namespace, but not one of networking") from None
+            raise KernelError(error.errno or 0, doing=f"entering namespace {name}") from None
+        self._at = name
+
+    def get(self, name: str) -> Space:
+        space = self.open.get(name)
+        if space is None:
+            raise KernelError(errno.ENOENT, "no such namespace", doing=f"namespace {name}")
+        return space
+
+    def add(self, name: str, fd: int) -> Space:
+        """Take over `fd`, a namespace, under this name."""
+        try:
+            if self._at != name:
+                self._go(fd, name)
+            sock = rtnl.open_socket()
+        except BaseException:
+            self._at = None
+            os.close(fd)
+            raise
+        space = self.open[name] = Space(name, fd, sock)
+        return space
+
+    def create(self, name: str, setup: bytes) -> Space:
+        """Make a namespace: set it up, then give it its name. Raises KernelError."""
+        self._at = None
+        try:
+            netns.unshare(netns.CLONE_NEWNET)
+            fd = netns.here()
+        except OSError as error:
+            raise KernelError(error.errno or 0) from None
+        self._at = name
+        space = self.add(name, fd)
+        try:
+            if setup and (refused := rtnl.send(space.sock, [setup])):
+                raise KernelError(refused[0].errno, refused[0].extack)
+            netns.name(netns.SELF, name)
+        except OSError as error:
+            self.drop(name)
+            raise KernelError(error.errno or 0, _words(error)) from None
+        except KernelError:
+            self.drop(name)
+            raise
+        space.names, space.indexes, space.label = {1: "lo"}, {"lo": 1}, space.inode
+        return space
+
+    def drop(self, name: str) -> None:
+        """Close what is held of a namespace: what is held keeps it alive."""
+        if space := self.open.pop(name, None):
+            space.close()
+        if self._at == name:
+            self._at = None
+
+    def nftables(self, name: str) -> Nftables:
+        """The libnftables context of a namespace. Raises UnsupportedError where the library is missing."""
+        space = self.get(name)
+        if space._nft is None:
+            from topo.kernel.nftables import Nftables
+
+            self.enter(name)
+            space._nft = Nftables()
+        return space._nft
+
+    def netfilter(self, name: str) -> socket.socket:
+        """The NETLINK_NETFILTER socket of a namespace."""
+        space = self.get(name)
+        if space._nf_sock is None:
+            self.enter(name)
+            space._nf_sock = netfilter.open_socket()
+        return space._nf_sock
+
+    def close(self) -> None:
+        with suppress(OSError):
+            netns.setns(self.home)
+        for space in self.open.values():
+            space.close()
+        self.open.clear()
+        os.close(self.home)
+
+
+def _words(error: OSError) -> str:
+    return f"{error.filename} is there already" if error.errno == errno.EEXIST else ""

@@ -1,0 +1,223 @@
+"""Addresses of interfaces (ip-address(8), linux/if_addr.h).
+
+An address is its key, so nothing of it is ever changed in place but its owner. Of its order in a plan:
+
+- The kernel makes an IPv4 address *secondary* where its link has another one in the same subnet, and deleting
+  that one, the primary, deletes its secondaries (unless `promote_secondaries` is set). So in one subnet the old
+  address is deleted before the new one is made: `deleted_first`.
+- Deleting the last IPv4 address of a link flushes every IPv4 route on it. So in all other cases the new address
+  is made before the old one is deleted.
+- Deleting an address drops the IPv4 routes that have it as their source, and clears it in the IPv6 ones.
+
+`takes` looks at one change; `flushed` at all that a plan does to addresses.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, Final
+
+from topo.changes import AGAIN, DELETE, REPLACE, UPDATE, Change, Env, Op, Rtnl
+from topo.facts import FOREIGN, PROTOCOL, STATIC, TAGGED, Fact, Live, Ref, link
+from topo.kinds.kind import DesiredView, Kind, View, nothing
+from topo.wire import (
+    AF_INET,
+    AF_INET6,
+    IFADDRMSG,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    RTM_DELADDR,
+    RTM_NEWADDR,
+    U32,
+    attr,
+    attr_str,
+    attr_u8,
+    attr_u32,
+    attributes,
+    pack_ip,
+    unpack_ip,
+)
+
+IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST = 1, 2, 3, 4
+IFA_CACHEINFO, IFA_FLAGS, IFA_RT_PRIORITY, IFA_PROTO = 6, 8, 9, 11
+_SECONDARY, _NODAD, _PERMANENT, _STABLE_PRIVACY = 0x01, 0x02, 0x80, 0x800  # IFA_F_*
+_KEPT: Final = 0x712  # the flags that a user can set: NODAD HOMEADDRESS MANAGETEMPADDR NOPREFIXROUTE MCAUTOJOIN
+_KERNEL_PROTOCOLS: Final = frozenset({1, 2, 3})  # IFAPROT_KERNEL_LO, _RA, _LL (since Linux 5.18)
+_SCOPE_LINK, _SCOPE_HOST = 253, 254
+_CACHEINFO: Final = struct.Struct("=IIII")  # preferred, valid, created, updated
+
+
+def split(ref: Ref) -> tuple[str, int]:
+    """The address and the prefix length in an address's key."""
+    ip, _, length = ref.key[1].partition("/")
+    return ip, int(length)
+
+
+def _identity(ref: Ref, attrs: dict[str, Any], index: int, flags: int, scope: int) -> bytes:
+    """What names an address to the kernel, and its header."""
+    ip, length = split(ref)
+    local = pack_ip(ip)
+    far = pack_ip(attrs["_peer"]) if "_peer" in attrs else local
+    family = AF_INET if len(local) == 4 else AF_INET6
+    body = IFADDRMSG.pack(family, length, flags & 0xFF, scope, index)
+    if family == AF_INET or far != local:
+        body += attr(IFA_LOCAL, local)
+    return body + attr(IFA_ADDRESS, far)
+
+
+def _details(attrs: dict[str, Any], flags: int) -> Iterator[bytes]:
+    """What a live address has beside, so that one of another's making comes back as it was."""
+    if "_broadcast" in attrs:
+        yield attr(IFA_BROADCAST, pack_ip(attrs["_broadcast"]))
+    if "_label" in attrs:
+        yield attr_str(IFA_LABEL, attrs["_label"])
+    if "_lifetime" in attrs:
+        yield attr(IFA_CACHEINFO, _CACHEINFO.pack(*attrs["_lifetime"], 0, 0))
+    if flags > 0xFF:
+        yield attr_u32(IFA_FLAGS, flags)
+    if "_priority" in attrs:
+        yield attr_u32(IFA_RT_PRIORITY, attrs["_priority"])
+
+
+def encode(op: Op, env: Env) -> list[Rtnl]:
+    ref = op.ref
+    index = env.index(ref.ns, ref.key[0])
+    if op.verb == DELETE:
+        assert op.old is not None
+        return [Rtnl(ref.ns, RTM_DELADDR, 0, _identity(ref, op.old.attrs, index, 0, 0))]
+    assert op.new is not None
+    attrs = op.new.attrs
+    ip, _ = split(ref)
+    flags = attrs.get("_flags", _NODAD if attrs.get("nodad") and ":" in ip else 0)
+    scope = attrs.get("_scope", _SCOPE_HOST if ip.startswith("127.") else 0)  # as `ip address add` chooses
+    body = _identity(ref, attrs, index, flags, scope) + b"".join(_details(attrs, flags))
+    if protocol := attrs.get("_protocol", PROTOCOL):
+        body += attr_u8(IFA_PROTO, protocol)
+    again = op.verb == UPDATE or AGAIN in op.attrs
+    return [Rtnl(ref.ns, RTM_NEWADDR, NLM_F_CREATE | (NLM_F_REPLACE if again else NLM_F_EXCL), body)]
+
+
+def _origin(ip: str, flags: int, protocol: int, ifname: str) -> str:
+    if protocol == PROTOCOL:
+        return TAGGED
+    if not flags & _PERMANENT or protocol in _KERNEL_PROTOCOLS:
+        return FOREIGN
+    if ifname == "lo" and (ip.startswith("127.") or ip == "::1"):
+        return FOREIGN
+    # Before Linux 5.18 nothing but its form tells that the kernel made a link-local address.
+    if ip.startswith("fe80:") and (flags & _STABLE_PRIVACY or pack_ip(ip)[11:13] == b"\xff\xfe"):
+        return FOREIGN
+    return STATIC
+
+
+def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterable[Fact]:
+    if end - offset < IFADDRMSG.size:
+        return ()
+    family, length, low_flags, scope, index = IFADDRMSG.unpack_from(data, offset)
+    found = attributes(data, offset + IFADDRMSG.size, end)
+    address = found.get(IFA_ADDRESS)
+    local = found.get(IFA_LOCAL, address)
+    ifname = view.ifname(index)
+    if local is None or ifname is None or len(local) != (4 if family == AF_INET else 16):
+        return ()
+    flags = U32.unpack(found[IFA_FLAGS]) if len(found.get(IFA_FLAGS, b"")) == 4 else low_flags
+    protocol = found[IFA_PROTO][0] if found.get(IFA_PROTO) else 0
+    ip = unpack_ip(local)
+    attrs: dict[str, Any] = {"_flags": flags & _KEPT, "_protocol": protocol, "_scope": scope}
+    key: tuple[str, ...] = (ifname, f"{ip}/{length}")
+    if address is not None and address != local and len(address) == len(local):
+        attrs["_peer"] = unpack_ip(address)
+        key += (f"peer {attrs['_peer']}",)
+    attrs.update(_live_details(found, family, flags, ifname))
+    return (Fact(Ref("address", view.ns, key), attrs, _origin(ip, flags, protocol, ifname)),)
+
+
+def _live_details(found: dict[int, bytes], family: int, flags: int, ifname: str) -> Iterator[tuple[str, Any]]:
+    if family == AF_INET:
+        if flags & _SECONDARY:
+            yield "_secondary", True
+        if len(found.get(IFA_BROADCAST, b"")) == 4:
+            yield "_broadcast", unpack_ip(found[IFA_BROADCAST])
+        label = found.get(IFA_LABEL, b"").rstrip(b"\0").decode(errors="replace")
+        if label and label != ifname:
+            yield "_label", label
+    if not flags & _PERMANENT and len(found.get(IFA_CACHEINFO, b"")) >= 16:
+        yield "_lifetime", _CACHEINFO.unpack_from(found[IFA_CACHEINFO])[:2]
+    if len(found.get(IFA_RT_PRIORITY, b"")) == 4:
+        yield "_priority", U32.unpack(found[IFA_RT_PRIORITY])
+
+
+def subnet(fact: Fact) -> tuple[int, bytes] | None:
+    """The prefix length and the network by which the kernel tells secondaries; None for IPv6, which has none."""
+    ip, length = split(fact.ref)
+    address = pack_ip(fact.attrs.get("_peer", ip))
+    if len(address) != 4:
+        return None
+    mask = 0xFFFFFFFF << (32 - length) & 0xFFFFFFFF
+    return length, (int.from_bytes(address, "big") & mask).to_bytes(4, "big")
+
+
+def deleted_first(deleted: Fact, created: Fact) -> bool:
+    """Whether `deleted` has to go before `created` is made: IPv4 addresses in one subnet of one link."""
+    here, there = subnet(deleted), subnet(created)
+    one_link = deleted.ref.ns == created.ref.ns and deleted.ref.key[0] == created.ref.key[0]
+    return one_link and here is not None and here == there
+
+
+def flushed(deleted: Collection[Fact], created: Collection[Fact], live: Live) -> Iterator[Ref]:
+    """Live facts that go down with these deletions, where `created` are made in the order that `deleted_first` says.
+
+    Routes whose source goes, or one of whose next hops dies, are among them: they are to be made again.
+    """
+    gone = {fact.ref: fact for fact in deleted}
+    early = {
+        link(fact.ref.ns, fact.ref.key[0])
+        for fact in created
+        if ":" not in fact.ref.key[1] and not any(deleted_first(old, fact) for old in deleted)
+    }
+    for home in dict.fromkeys(link(ref.ns, ref.key[0]) for ref in tuple(gone)):
+        addresses = [fact for fact in live.on(home) if _is_ipv4(fact)]
+        leaving = [fact for fact in addresses if fact.ref in gone]
+        secondaries = [f for f in addresses if f.ref not in gone and _secondary_of(f, leaving)]
+        gone.update((fact.ref, fact) for fact in secondaries)
+        yield from (fact.ref for fact in secondaries)
+        if leaving and home not in early and all(fact.ref in gone for fact in addresses):
+            yield from (fact.ref for fact in live.on(home) if fact.ref.kind == "route" and fact.ref.key[0] == 4)
+    sources = {(ref.ns, split(ref)[0]) for ref in gone}
+    if sources:
+        yield from (fact.ref for fact in live.of("route") if (fact.ref.ns, fact.attrs.get("src")) in sources)
+
+
+def takes(change: Change, live: Live) -> Iterable[Ref]:
+    if change.action not in (DELETE, REPLACE) or change.live is None:
+        return ()
+    return tuple(dict.fromkeys(flushed([change.live], [], live)))
+
+
+def _is_ipv4(fact: Fact) -> bool:
+    return fact.ref.kind == "address" and ":" not in fact.ref.key[1]
+
+
+def _secondary_of(fact: Fact, primaries: Iterable[Fact]) -> bool:
+    return bool(fact.attrs.get("_secondary")) and any(
+        subnet(fact) == subnet(p) for p in primaries if _is_ipv4(p) and not p.attrs.get("_secondary")
+    )
+
+
+def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
+    """Its link; and the sysctls that let the link have IPv6."""
+    ns, (ifname, ip, *_) = fact.ref.ns, fact.ref.key
+    home = (link(ns, ifname),)
+    if ":" not in ip:
+        return home
+    paths = (Ref("sysctl", ns, (f"net/ipv6/conf/{name}/disable_ipv6",)) for name in ("all", "default", ifname))
+    return (*home, *(path for path in paths if desired.get(path)))
+
+
+def describe(fact: Fact) -> str:
+    return str(fact.ref.key[2]) if len(fact.ref.key) > 2 else ""
+
+
+ADDRESS: Final = Kind("address", encode, decode, requires, compare=nothing, takes=takes, describe=describe)

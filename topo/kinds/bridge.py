@@ -1,0 +1,25 @@
+"""bridge: an Ethernet switch (ip-link(8), net/bridge/br_netlink.c). The kernel changes all of it in place."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from topo.kinds.kind import LinkKind
+from topo.wire import BOOL, U16, U32, Attr, Format
+
+# IFLA_BR_* in linux/if_link.h. Times are in centiseconds (USER_HZ).
+_STP: Final = Format(lambda on: U32.pack(1 if on else 0), lambda data: U32.unpack(data) != 0)  # 2: by a daemon
+
+BRIDGE = LinkKind(
+    "bridge",
+    data=(
+        Attr("forward_delay", 1, U32, 1500),
+        Attr("hello_time", 2, U32, 200),
+        Attr("max_age", 3, U32, 2000),
+        Attr("ageing", 4, U32, 30000),
+        Attr("stp", 5, _STP, False),
+        Attr("priority", 6, U16, 32768),
+        Attr("group_fwd_mask", 9, U16, 0),
+        Attr("mcast_snooping", 23, BOOL, True),
+    ),
+)

@@ -1,0 +1,122 @@
+"""The protocol of a kind: constant records of pure functions. Nothing here touches a socket.
+
+Semantics that every kind keeps (the conformance suite holds it to them):
+
+- `decode` of what `encode` made gives a fact that `compare` finds equal to the desired one.
+- An update touches only the attributes it is told to; an attribute in `replace` is never in an update.
+- Deleting what is absent is no error: the executor forgives `absent` errnos on delete.
+- Facts are canonical: two facts are equal exactly when the kernel cannot tell them apart.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from topo.changes import Change, Encode, Env, Request
+from topo.facts import Fact, Live, Ref
+from topo.wire import Attr
+
+
+class View(Protocol):
+    """What decoding may look up: names of indexes, and whose mark means us."""
+
+    ns: str
+    mark: int
+
+    def ifname(self, index: int) -> str | None:
+        """The name of a link in this namespace."""
+
+
+Decode = Callable[[int, bytes, int, int, View], Iterable[Fact]]
+"""(message type, buffer, offset of the body behind the nlmsghdr, end, view) -> facts; none where it is not ours to tell."""
+
+
+class DesiredView(Protocol):
+    """What `requires` may look up: desired facts."""
+
+    def get(self, ref: Ref) -> Fact | None:
+        """The desired fact of this ref."""
+
+    def on(self, link: Ref) -> Iterable[Fact]:
+        """Every desired fact that sits on this link (`topo.facts.links_of`)."""
+
+    def within(self, ns: str, kind: str) -> Iterable[Fact]:
+        """Every desired fact of this kind in this namespace."""
+
+
+def stated_differences(desired: Fact, live: Fact) -> tuple[str, ...]:
+    """The attributes that `desired` states and `live` has otherwise.
+
+    A name that begins with `_` is a live fact's own: what deleting or making it again needs, never compared.
+    """
+    have = live.attrs
+    return tuple(name for name, value in desired.attrs.items() if have.get(name) != value and name[0] != "_")
+
+
+def nothing(*_: Any) -> tuple[()]:
+    return ()
+
+
+def in_place(_desired: Fact, _live: Fact) -> frozenset[str]:
+    """Every attribute can be changed in place."""
+    return frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of kernel object (a row of rtnetlink's tables, an nft table, a sysctl, a namespace).
+
+    `requires(fact, desired)`: the refs that must be there first.
+    `compare(desired, live)`: the names of the attributes that differ.
+    `replace(desired, live)`: the attributes that the kernel cannot change in place from the one to the other.
+    `takes(change, live)`: live refs that executing the change takes down, beside what sits on a
+        deleted link or in a deleted namespace (the planner knows those).
+    `claims(fact)`: keys of which the kernel allows one at a time; a holder is deleted before the next is made.
+    `absent`: errnos that on delete mean "not there".
+    """
+
+    name: str
+    encode: Encode
+    decode: Decode = nothing
+    requires: Callable[[Fact, DesiredView], Iterable[Ref]] = nothing
+    compare: Callable[[Fact, Fact], tuple[str, ...]] = stated_differences
+    replace: Callable[[Fact, Fact], frozenset[str]] = in_place
+    takes: Callable[[Change, Live], Iterable[Ref]] = nothing
+    claims: Callable[[Fact], Iterable[tuple[Any, ...]]] = nothing
+    absent: frozenset[int] = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL})
+    describe: Callable[[Fact], str] = lambda fact: ""
+    units: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkKind:
+    """A kind of link: IFLA_INFO_KIND with its IFLA_INFO_DATA.
+
+    `spec` is the pydantic model of an entry of `interfaces` with this `kind` (a topo.kinds.spec.InterfaceSpec);
+        None where the file has a section or a syntax of its own for it (veth, bridge, vxlan).
+    `data`: what travels in IFLA_INFO_DATA and can be stated, read back and compared.
+    `replace(desired, live)`: attributes of `data`, or of every link, that this kind cannot change in place.
+    `below`: the attribute that names another device by IFLA_LINK: `parent`, `peer`; empty where there is none.
+    `home(fact)`: the namespace in which it is made, where that is not its own.
+    `one_queue`: it is made with one queue each way, which spares it the waiting for RCU.
+    `make(fact)`: the request that makes it, where rtnetlink cannot; what else is stated is set afterwards.
+    `extra(attrs, env)`: the attributes of IFLA_INFO_DATA that need more than a format.
+    `decode_extra(data, attrs)`: reads them into `attrs`.
+    `requires`, `claims`: as in Kind, beside those of every link.
+    """
+
+    name: str
+    spec: type[Any] | None = None
+    data: tuple[Attr, ...] = ()
+    replace: Callable[[Fact, Fact], frozenset[str]] = in_place
+    below: str = ""
+    home: Callable[[Fact], str] = lambda fact: fact.ref.ns
+    one_queue: bool = False
+    make: Callable[[Fact], Request] | None = None
+    extra: Callable[[Mapping[str, Any], Env], bytes] | None = None
+    decode_extra: Callable[[dict[int, bytes], dict[str, Any]], None] | None = None
+    requires: Callable[[Fact, DesiredView], Iterable[Ref]] = nothing
+    claims: Callable[[Fact], Iterable[tuple[Any, ...]]] = nothing

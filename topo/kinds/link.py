@@ -1,0 +1,264 @@
+"""Links: network interfaces of every kind (rtnetlink(7), ip-link(8), net/core/rtnetlink.c).
+
+What this file knows is common to all kinds; what is one kind's own stands in its LinkKind.
+
+Making one is one RTM_NEWLINK that carries everything: the ifindex, which topo chooses, so that later messages need
+no look-up; the namespaces as descriptors; the link group, which marks whose it is; the master and the flag UP. The
+kernel ignores an alias in that message, and for a veth pair takes master and UP of the main end only.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from topo.changes import CREATE, DELETE, OWNER, Env, Op, Request, Rtnl
+from topo.errors import KernelError
+from topo.facts import HOST, OWN, Fact, Ref, link, namespace
+from topo.kinds.ifla import (
+    IFLA_ADDRESS,
+    IFLA_GROUP,
+    IFLA_IFALIAS,
+    IFLA_IFNAME,
+    IFLA_INFO_DATA,
+    IFLA_INFO_KIND,
+    IFLA_LINK,
+    IFLA_LINKINFO,
+    IFLA_MASTER,
+    IFLA_MTU,
+    IFLA_NET_NS_FD,
+    IFLA_TXQLEN,
+    ONE_QUEUE,
+    body,
+)
+from topo.kinds.kind import DesiredView, Kind, LinkKind
+from topo.kinds.link_decode import decode
+from topo.kinds.link_kinds import LINK_KINDS
+from topo.kinds.link_losses import takes
+from topo.kinds.veth import VETH_INFO_PEER, leads
+from topo.wire import MAC, NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, attr, attr_str, attr_u32, nest
+
+__all__ = ["LINK", "leads"]
+
+Requests = Sequence[Request | Callable[[], Request]]
+
+_MOST_MTU = 65535
+_AT_ONCE = ("mac", "mtu", "txqueuelen")  # of both ends of a veth pair, in the message that makes it
+
+
+def encode(op: Op, env: Env) -> Requests:
+    """The requests that make, change or delete a link. Raises KernelError where a link it names is missing."""
+    if op.verb == DELETE:
+        return [Rtnl(op.ref.ns, RTM_DELLINK, 0, body(env.index(op.ref.ns, op.ref.key[0])))]
+    assert op.new is not None
+    if op.verb != CREATE:
+        return _update(op.new, op.old, op.attrs, env)
+    kind = LINK_KINDS.get(op.new.attrs.get("kind", ""))
+    if kind is None:
+        no = errno.EOPNOTSUPP if "kind" in op.new.attrs else errno.ENODEV
+        raise KernelError(no, f"topo cannot make a {op.new.attrs.get('kind', 'device')}", op.ref, "create link")
+    if kind.make:
+        return _create_aside(kind.make(op.new), op.new, env)
+    if kind.name == "veth":
+        return _create_veth(kind, op.new, env)
+    return _create(kind, op.new, env)
+
+
+# Making
+
+
+def _create(kind: LinkKind, fact: Fact, env: Env) -> Requests:
+    ns, ifname = fact.ref.ns, fact.ref.key[0]
+    home, attrs, parts = kind.home(fact), fact.attrs, []
+    if kind.below == "parent":
+        parts.append(attr_u32(IFLA_LINK, env.index(*attrs["parent"])))
+    data = b"".join(_data(kind, attrs, env))
+    info = attr_str(IFLA_INFO_KIND, kind.name) + (nest(IFLA_INFO_DATA, data) if data else b"")
+    main = _first(kind, fact, env, home) + _master(fact, env) + b"".join(parts) + nest(IFLA_LINKINFO, info)
+    index = env.assign(ns, ifname)
+    made = Rtnl(home, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body(index, main, up=attrs.get("up") or None))
+    return [made, *_afterwards(kind, fact, index)]
+
+
+def _create_veth(kind: LinkKind, fact: Fact, env: Env) -> Requests:
+    """The leading end makes the pair. For the other end, what the kernel does not take in that message is left."""
+    ns, ifname = fact.ref.ns, fact.ref.key[0]
+    other = link(*fact.attrs["peer"])
+    peer = env.desired(other)
+    if not leads(fact, peer):
+        index, up = env.index(ns, ifname), fact.attrs.get("up") or None
+        parts = _master(fact, env) + _alias(fact)
+        return [Rtnl(ns, RTM_NEWLINK, 0, body(index, parts, up=up))] if parts or up else []
+    home = kind.home(fact)
+    index, other_index = env.assign(ns, ifname), env.assign(other.ns, other.key[0])
+    end = body(other_index, _first(kind, peer or Fact(other, {}), env, home))
+    info = attr_str(IFLA_INFO_KIND, "veth") + nest(IFLA_INFO_DATA, attr(VETH_INFO_PEER, end))
+    main = _first(kind, fact, env, home) + _master(fact, env) + nest(IFLA_LINKINFO, info)
+    made = Rtnl(home, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body(index, main, up=fact.attrs.get("up") or None))
+    return [made, *_afterwards(kind, fact, index)]
+
+
+def _create_aside(make: Request, fact: Fact, env: Env) -> Requests:
+    """What rtnetlink cannot make is made another way; then rtnetlink sets the rest, once it has an ifindex."""
+
+    def rest() -> Request:
+        index = env.index(fact.ref.ns, fact.ref.key[0])
+        parts = [*_settings(fact.attrs, _AT_ONCE), _mark(fact, env), _alias(fact), _master(fact, env)]
+        return Rtnl(fact.ref.ns, RTM_NEWLINK, 0, body(index, *parts, up=fact.attrs.get("up") or None))
+
+    return [make, rest]
+
+
+def _first(kind: LinkKind, fact: Fact, env: Env, home: str) -> bytes:
+    """What one end of a new link brings along: its name, its own settings, its mark and its namespace."""
+    attrs = {**fact.attrs, "mtu": _other_mtu(fact)} if kind.name == "bridge" and "mtu" in fact.attrs else fact.attrs
+    parts = [attr_str(IFLA_IFNAME, fact.ref.key[0]), *_settings(attrs, _AT_ONCE), _mark(fact, env)]
+    if kind.one_queue:
+        parts.append(ONE_QUEUE)
+    if home != fact.ref.ns:
+        parts.append(attr_u32(IFLA_NET_NS_FD, env.netns(fact.ref.ns)))
+    return b"".join(parts)
+
+
+def _afterwards(kind: LinkKind, fact: Fact, index: int) -> Iterator[Request]:
+    """What the kernel does not take in the message that makes a link."""
+    parts = _alias(fact)
+    if kind.name == "bridge" and "mtu" in fact.attrs:
+        parts = attr_u32(IFLA_MTU, fact.attrs["mtu"]) + parts
+    if parts:
+        yield Rtnl(fact.ref.ns, RTM_NEWLINK, 0, body(index, parts))
+
+
+def _other_mtu(fact: Fact) -> int:
+    """A bridge keeps an MTU, instead of following its ports, only once it was *changed* by hand (br_change_mtu)."""
+    mtu: int = fact.attrs["mtu"]
+    return mtu + 1 if mtu < _MOST_MTU else mtu - 1
+
+
+# Changing
+
+
+def _update(new: Fact, old: Fact | None, names: Collection[str], env: Env) -> Requests:
+    ns, ifname = new.ref.ns, new.ref.key[0]
+    was = old.ref.key[0] if old else ifname
+    index = env.index(ns, was)
+    parts = list(_settings(new.attrs, names))
+    if OWNER in names:
+        parts.append(_mark(new, env))
+    if was != ifname:
+        parts.append(attr_str(IFLA_IFNAME, ifname))
+        env.rename(ns, was, ifname)
+    if "alias" in names:
+        parts.append(attr_str(IFLA_IFALIAS, new.attrs["alias"] or ""))
+    if "master" in names:
+        parts.append(_master(new, env) or attr_u32(IFLA_MASTER, 0))
+    parts.append(_info(new, names, env))
+    up = bool(new.attrs["up"]) if "up" in names else None
+    return [Rtnl(ns, RTM_NEWLINK, 0, body(index, *parts, up=up))] if up is not None or any(parts) else []
+
+
+def _info(fact: Fact, names: Collection[str], env: Env) -> bytes:
+    """IFLA_LINKINFO with what differs of the kind's own attributes; a kind's fixed ones are refused even if equal."""
+    kind = LINK_KINDS.get(fact.attrs.get("kind", ""))
+    if kind is None:
+        return b""
+    changed = {name: fact.attrs[name] for name in names if name in fact.attrs}
+    data = b"".join(_data(kind, changed, env))
+    return nest(IFLA_LINKINFO, attr_str(IFLA_INFO_KIND, kind.name), nest(IFLA_INFO_DATA, data)) if data else b""
+
+
+# Parts of messages
+
+
+def _data(kind: LinkKind, attrs: Mapping[str, Any], env: Env) -> Iterator[bytes]:
+    """IFLA_INFO_DATA of those of the kind's attributes that are in `attrs`."""
+    for name, nla, form, _ in kind.data:
+        if (value := attrs.get(name)) is not None:
+            yield attr(nla, form.pack(value))
+    if kind.extra:
+        yield kind.extra(attrs, env)
+
+
+def _settings(attrs: Mapping[str, Any], names: Collection[str]) -> Iterator[bytes]:
+    if "mac" in names and attrs.get("mac"):
+        yield attr(IFLA_ADDRESS, MAC.pack(attrs["mac"]))
+    if "mtu" in names and attrs.get("mtu"):
+        yield attr_u32(IFLA_MTU, attrs["mtu"])
+    if "txqueuelen" in names and attrs.get("txqueuelen") is not None:
+        yield attr_u32(IFLA_TXQLEN, attrs["txqueuelen"])
+
+
+def _mark(fact: Fact, env: Env) -> bytes:
+    """Whose it is; a foreign one that is put back gets the group that it had."""
+    return attr_u32(IFLA_GROUP, env.mark if fact.origin == OWN else fact.attrs.get("_group", 0))
+
+
+def _alias(fact: Fact) -> bytes:
+    alias = fact.attrs.get("alias")
+    return attr_str(IFLA_IFALIAS, alias) if alias else b""
+
+
+def _master(fact: Fact, env: Env) -> bytes:
+    master = fact.attrs.get("master")
+    return attr_u32(IFLA_MASTER, env.index(fact.ref.ns, master)) if master else b""
+
+
+# What planning asks
+
+
+def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
+    """Its namespaces, its master, the device below, and for the end of a pair that does not lead, the other."""
+    ref, attrs = fact.ref, fact.attrs
+    if ref.ns != HOST:
+        yield namespace(ref.ns)
+    if master := attrs.get("master"):
+        yield link(ref.ns, master)
+    kind = LINK_KINDS.get(attrs.get("kind", ""))
+    if kind is None:
+        return
+    if kind.below and (below := attrs.get(kind.below)):
+        if below[0] not in (HOST, ref.ns):
+            yield namespace(below[0])
+        if kind.name != "veth" or not leads(fact, desired.get(link(*below))):
+            yield link(*below)
+    if (made := attrs.get("created_in")) and made != HOST:
+        yield namespace(made)
+
+
+def replace(desired: Fact, live: Fact) -> frozenset[str]:
+    """A kind is for life; the rest is for the kind to say."""
+    kind = LINK_KINDS.get(live.attrs.get("kind", ""))
+    return _KIND | kind.replace(desired, live) if kind else _KIND
+
+
+_KIND = frozenset({"kind"})
+
+
+def claims(fact: Fact) -> Iterable[tuple[object, ...]]:
+    kind = LINK_KINDS.get(fact.attrs.get("kind", ""))
+    return kind.claims(fact) if kind else ()
+
+
+def describe(fact: Fact) -> str:
+    """What a plan says of a link beside its name: `veth to web:eth0`, `vxlan 42`, `macvlan on eth0`."""
+    attrs = fact.attrs
+    words = str(attrs.get("kind") or "")
+    if "id" in attrs:
+        words += f" {attrs['id']}"
+    for name, join in (("peer", "to"), ("parent", "on"), ("dev", "on")):
+        if attrs.get(name):
+            words += f" {join} {link(*attrs[name])}"
+    return f"{words}, port of {attrs['master']}" if attrs.get("master") else words
+
+
+LINK = Kind(
+    "link",
+    encode=encode,
+    decode=decode,
+    requires=requires,
+    replace=replace,
+    takes=takes,
+    claims=claims,
+    describe=describe,
+)

@@ -1,0 +1,22 @@
+"""MACVTAP: a MACVLAN whose frames go to a character device, /dev/tapN (ip-link(8), drivers/net/macvtap.c)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from topo.kinds.kind import LinkKind
+from topo.kinds.macvlan import MODE, Mode, home, replace
+from topo.kinds.spec import Device, InterfaceSpec, parent_field
+
+
+class Macvtap(InterfaceSpec):
+    """A MACVTAP."""
+
+    kind: Literal["macvtap"] = Field(description="a MACVTAP on the parent")
+    parent: Device = parent_field()
+    mode: Mode | None = Field(None, description="who of the parent's macvtaps reach each other; unset, vepa")
+
+
+MACVTAP = LinkKind("macvtap", spec=Macvtap, data=(MODE,), replace=replace, below="parent", home=home, one_queue=True)

@@ -1,0 +1,25 @@
+"""Every kind that topo knows. A new one is its file and its line here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from topo.kinds.address import ADDRESS
+from topo.kinds.fdb import FDB
+from topo.kinds.kind import Kind
+from topo.kinds.link import LINK
+from topo.kinds.link_kinds import LINK_KINDS
+from topo.kinds.namespace import NAMESPACE
+from topo.kinds.neighbour import NEIGHBOUR
+from topo.kinds.nft import NFT
+from topo.kinds.port import PORT
+from topo.kinds.route import ROUTE
+from topo.kinds.rule import RULE
+from topo.kinds.shaping import SHAPING
+from topo.kinds.sysctl import SYSCTL
+
+KINDS: Final[dict[str, Kind]] = {
+    kind.name: kind for kind in (NAMESPACE, LINK, PORT, ADDRESS, SYSCTL, ROUTE, RULE, NEIGHBOUR, FDB, SHAPING, NFT)
+}
+
+__all__ = ["KINDS", "LINK_KINDS"]

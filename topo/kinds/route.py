@@ -1,0 +1,273 @@
+"""Routes (ip-route(8), linux/rtnetlink.h).
+
+Identity is (family, table, destination, metric), as the kernel has it for NLM_F_EXCL and NLM_F_REPLACE; all else is
+changed in place. Of IPv6 the kernel makes ECMP only of next hops with gateways.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from topo.changes import AGAIN, DELETE, UPDATE, Env, Op, Rtnl
+from topo.facts import FOREIGN, PROTOCOL, STATIC, TAGGED, Fact, Ref, link, links_of
+from topo.kinds.kind import DesiredView, Kind, View, stated_differences
+from topo.wire import (
+    AF_INET,
+    AF_INET6,
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    NLM_F_REPLACE,
+    RTM_DELROUTE,
+    RTM_NEWROUTE,
+    RTMSG,
+    RTNEXTHOP,
+    U32,
+    attr,
+    attr_u32,
+    attributes,
+    pack_ip,
+    unpack_ip,
+)
+
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
+RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_VIA, RTA_NH_ID = 8, 9, 15, 18, 30
+RTAX_MTU = 2
+RTNH_F_ONLINK, RTM_F_CLONED = 4, 0x200
+TYPES: Final = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8, "throw": 9}  # RTN_*
+_TYPE_NAMES: Final = {number: name for name, number in TYPES.items()}
+_RT_TABLE_COMPAT = 252
+_SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_NOWHERE = 0, 253, 255
+# RTPROT_*: what the kernel itself makes is no one's to care for; what a person makes bears boot or static.
+_OF_KERNEL: Final = frozenset({1, 2, 9})  # redirect, kernel, ra
+_BY_HAND: Final = frozenset({3, 4})  # boot, static
+_ANYWHERE: Final = {4: "0.0.0.0/0", 6: "::/0"}
+METRIC: Final = {4: 0, 6: 1024}
+"""The metric of a route that states none: IPv4, and IP6_RT_PRIO_USER."""
+
+NextHop = tuple[str | None, str | None, int, bool]  # gateway, dev, weight, onlink
+
+
+def _gateway(family: int, gateway: str) -> bytes:
+    packed = pack_ip(gateway)
+    if (family == 4) == (len(packed) == 4):
+        return attr(RTA_GATEWAY, packed)
+    return attr(RTA_VIA, struct.pack("=H", AF_INET if len(packed) == 4 else AF_INET6) + packed)
+
+
+def _next_hop(family: int, hop: NextHop, ns: str, env: Env) -> bytes:
+    gateway, dev, weight, onlink = hop
+    inside = _gateway(family, gateway) if gateway else b""
+    index = env.index(ns, dev) if dev else 0
+    return RTNEXTHOP.pack(RTNEXTHOP.size + len(inside), RTNH_F_ONLINK if onlink else 0, weight - 1, index) + inside
+
+
+def _way(ref: Ref, attrs: Mapping[str, Any], env: Env) -> bytes:
+    """Where the route leads."""
+    if "_nhid" in attrs:
+        return attr_u32(RTA_NH_ID, attrs["_nhid"])
+    if hops := attrs.get("nexthops"):
+        return attr(RTA_MULTIPATH, b"".join(_next_hop(ref.key[0], hop, ref.ns, env) for hop in hops))
+    way = _gateway(ref.key[0], attrs["gateway"]) if attrs.get("gateway") else b""
+    return way + (attr_u32(RTA_OIF, env.index(ref.ns, attrs["dev"])) if attrs.get("dev") else b"")
+
+
+def _scope(family: int, attrs: Mapping[str, Any]) -> int:
+    """The scope that ip-route(8) chooses."""
+    direct = attrs["type"] == "unicast" and not (attrs.get("gateway") or attrs.get("nexthops") or "_nhid" in attrs)
+    return _SCOPE_LINK if family == 4 and direct else _SCOPE_UNIVERSE
+
+
+def encode(op: Op, env: Env) -> list[Rtnl]:
+    ref = op.ref
+    family, table, dst, metric = ref.key[:4]
+    fact = op.old if op.verb == DELETE else op.new
+    assert fact is not None
+    attrs = fact.attrs
+    network, _, length = dst.partition("/")
+    deleting = op.verb == DELETE
+    header = RTMSG.pack(
+        AF_INET if family == 4 else AF_INET6,
+        int(length),
+        0,
+        attrs.get("_tos", 0),
+        table if table < 256 else _RT_TABLE_COMPAT,
+        attrs.get("_protocol", PROTOCOL),
+        (_SCOPE_NOWHERE if family == 4 else _SCOPE_UNIVERSE) if deleting else _scope(family, attrs),
+        TYPES[attrs["type"]],
+        RTNH_F_ONLINK if attrs.get("onlink") else 0,
+    )
+    body = header + (attr(RTA_DST, pack_ip(network)) if int(length) else b"")
+    body += (attr_u32(RTA_PRIORITY, metric) if metric else b"") + (attr_u32(RTA_TABLE, table) if table > 255 else b"")
+    body += _way(ref, attrs, env)
+    if deleting:  # the protocol and the way are in it, so that no other's route is hit
+        return [Rtnl(ref.ns, RTM_DELROUTE, 0, body)]
+    if attrs.get("src"):
+        body += attr(RTA_PREFSRC, pack_ip(attrs["src"]))
+    metrics = dict(attrs.get("_metrics", ()))
+    if attrs.get("mtu"):
+        metrics[RTAX_MTU] = U32.pack(attrs["mtu"])
+    if metrics:
+        body += attr(RTA_METRICS, b"".join(attr(nla, value) for nla, value in sorted(metrics.items())))
+    there = op.verb == UPDATE or AGAIN in op.attrs  # a route that was lost and yet is there is the same route
+    return [Rtnl(ref.ns, RTM_NEWROUTE, NLM_F_CREATE | (NLM_F_REPLACE if there else NLM_F_EXCL), body)]
+
+
+def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterable[Fact]:
+    if end - offset < RTMSG.size:
+        return ()
+    family, length, src_len, tos, table, protocol, _, type_, flags = RTMSG.unpack_from(data, offset)
+    if protocol in _OF_KERNEL or type_ not in _TYPE_NAMES or flags & RTM_F_CLONED or src_len:
+        return ()
+    if family not in (AF_INET, AF_INET6):
+        return ()
+    found = attributes(data, offset + RTMSG.size, end)
+    number = 4 if family == AF_INET else 6
+    size = 4 if number == 4 else 16
+    dst = f"{unpack_ip(found[RTA_DST])}/{length}" if len(found.get(RTA_DST, b"")) == size else _ANYWHERE[number]
+    metric = _u32(found, RTA_PRIORITY, 0)
+    attrs = _decode_way(found, flags, view)
+    if attrs is None:
+        return ()
+    if type_ != TYPES["unicast"]:
+        attrs["dev"] = None  # IPv6 shows lo
+    attrs["type"], attrs["_protocol"] = _TYPE_NAMES[type_], protocol
+    attrs["src"] = unpack_ip(found[RTA_PREFSRC]) if len(found.get(RTA_PREFSRC, b"")) == size else None
+    attrs["mtu"] = None
+    if RTA_METRICS in found:
+        metrics = attributes(found[RTA_METRICS])
+        if mtu := metrics.pop(RTAX_MTU, b""):
+            attrs["mtu"] = U32.unpack(mtu) if len(mtu) == 4 else None
+        if metrics:
+            attrs["_metrics"] = tuple(sorted(metrics.items()))
+    key: tuple[Any, ...] = (number, _u32(found, RTA_TABLE, table), dst, metric)
+    if tos:
+        attrs["_tos"] = tos
+        key += (f"tos {tos:#x}",)
+    return (Fact(Ref("route", view.ns, key), attrs, _origin(protocol)),)
+
+
+def _origin(protocol: int) -> str:
+    return TAGGED if protocol == PROTOCOL else STATIC if protocol in _BY_HAND else FOREIGN
+
+
+def _u32(found: Mapping[int, bytes], nla: int, default: int) -> int:
+    data = found.get(nla, b"")
+    return int(U32.unpack(data)) if len(data) == 4 else default
+
+
+def _decode_gateway(found: Mapping[int, bytes]) -> str | None:
+    if len(gateway := found.get(RTA_GATEWAY, b"")) in (4, 16):
+        return unpack_ip(gateway)
+    if len(via := found.get(RTA_VIA, b"")) in (6, 18):
+        return unpack_ip(via[2:])
+    return None
+
+
+def _decode_way(found: Mapping[int, bytes], flags: int, view: View) -> dict[str, Any] | None:
+    """The attributes that say where a route leads; None where it leads out of a link that is not there (any more)."""
+    attrs: dict[str, Any] = {"gateway": None, "dev": None, "nexthops": None, "onlink": bool(flags & RTNH_F_ONLINK)}
+    if nhid := _u32(found, RTA_NH_ID, 0):
+        attrs["_nhid"] = nhid
+    if RTA_MULTIPATH in found:
+        attrs["nexthops"] = tuple(_decode_next_hops(found[RTA_MULTIPATH], view))
+        attrs["onlink"] = False
+        return attrs
+    attrs["gateway"] = _decode_gateway(found)
+    if index := _u32(found, RTA_OIF, 0):
+        attrs["dev"] = view.ifname(index)
+        if attrs["dev"] is None:
+            return None
+    return attrs
+
+
+def _decode_next_hops(data: bytes, view: View) -> Iterator[NextHop]:
+    offset = 0
+    while offset + RTNEXTHOP.size <= len(data):
+        size, flags, hops, index = RTNEXTHOP.unpack_from(data, offset)
+        if size < RTNEXTHOP.size or offset + size > len(data):
+            return
+        found = attributes(data, offset + RTNEXTHOP.size, offset + size)
+        yield _decode_gateway(found), view.ifname(index), hops + 1, bool(flags & RTNH_F_ONLINK)
+        offset += (size + 3) & ~3
+
+
+def compare(desired: Fact, live: Fact) -> tuple[str, ...]:
+    """The attributes that differ; the order of next hops is no difference."""
+    differing = stated_differences(desired, live)
+    if "nexthops" in differing and _same_hops(desired.attrs["nexthops"] or (), live.attrs["nexthops"] or ()):
+        return tuple(name for name in differing if name != "nexthops")
+    return differing
+
+
+def _same_hops(desired: Iterable[NextHop], live: Iterable[NextHop]) -> bool:
+    """Whether these are the same next hops, where a device that is not stated is the kernel's to find."""
+    left = list(live)
+    for hop in desired:
+        same = [h for h in left if h == hop or (hop[1] is None and (h[0], *h[2:]) == (hop[0], *hop[2:]))]
+        if not same:
+            return False
+        left.remove(same[0])
+    return not left
+
+
+def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
+    """The links that it leads out of, its source address, and what makes its gateways reachable."""
+    needed = list(links_of(fact))
+    attrs, ns = fact.attrs, fact.ref.ns
+    if attrs.get("src"):
+        needed += _owners(attrs["src"], desired.within(ns, "address"))
+    hops = attrs.get("nexthops") or ((attrs.get("gateway"), attrs.get("dev"), 1, attrs.get("onlink")),)
+    for gateway, dev, _, onlink in hops:
+        if gateway and not onlink:
+            needed += _reaching(fact, gateway, dev, desired)
+        elif gateway and dev:  # the kernel wants the family to be alive on the link
+            needed += [f.ref for f in desired.on(link(ns, dev)) if f.ref.kind == "address"]
+    return dict.fromkeys(needed)
+
+
+def _owners(ip: str, addresses: Iterable[Fact]) -> Iterator[Ref]:
+    return (fact.ref for fact in addresses if fact.ref.key[1].partition("/")[0] == ip)
+
+
+def _reaching(fact: Fact, gateway: str, dev: str | None, desired: DesiredView) -> Iterator[Ref]:
+    """Addresses and direct routes (of the same namespace, on `dev` where it is stated) that the gateway is within."""
+    ns = fact.ref.ns
+    near = desired.on(link(ns, dev)) if dev else (*desired.within(ns, "address"), *desired.within(ns, "route"))
+    for other in near:
+        if other.ref.kind == "address":
+            reaches = _within(gateway, other.attrs.get("_peer") or other.ref.key[1], other.ref.key[1])
+        else:
+            reaches = _is_direct(other) and other.ref != fact.ref and _within(gateway, *other.ref.key[2:3] * 2)
+        if reaches:
+            yield other.ref
+
+
+def _is_direct(fact: Fact) -> bool:
+    attrs = fact.attrs
+    return fact.ref.kind == "route" and attrs["type"] == "unicast" and not (attrs["gateway"] or attrs["nexthops"])
+
+
+def _within(ip: str, base: str, prefix: str) -> bool:
+    """Whether `ip` is in the network of `base`, whose length `prefix` has behind its slash."""
+    length = int(prefix.partition("/")[2])
+    mine, theirs = pack_ip(ip), pack_ip(base.partition("/")[0])
+    shift = len(mine) * 8 - length
+    return len(mine) == len(theirs) and int.from_bytes(mine, "big") >> shift == int.from_bytes(theirs, "big") >> shift
+
+
+def describe(fact: Fact) -> str:
+    """As ip-route(8) writes what follows the destination."""
+    attrs = fact.attrs
+    words = [] if attrs.get("type") == "unicast" else [str(attrs.get("type"))]
+    for gateway, dev, weight, onlink in attrs.get("nexthops") or ():
+        hop = ("nexthop", gateway and f"via {gateway}", dev and f"dev {dev}", f"weight {weight}", onlink and "onlink")
+        words += [word for word in hop if word]
+    words += [f"{word} {attrs[name]}" for name, word in _WORDS.items() if attrs.get(name)]
+    return " ".join(words + ["onlink"] * bool(attrs.get("onlink")))
+
+
+_WORDS: Final = {"gateway": "via", "dev": "dev", "src": "src", "mtu": "mtu"}
+
+ROUTE: Final = Kind("route", encode, decode, requires, compare, describe=describe)

@@ -1,0 +1,292 @@
+"""Rate limits: the root qdisc of a link, tbf or htb with one class (tc-tbf(8), tc-htb(8), linux/pkt_sched.h).
+
+The kernel keeps a burst as the time that it takes at the rate, in ticks, and a latency as the bytes that fit into
+it. `canonical` rounds what a user asks for to what is read back; both sides go through the same four functions.
+
+A root qdisc takes the place of whatever other kind is there, and changes one of its own kind. An htb that is not topo's (another
+handle, another default class) has a key of its own, (ifname, "htb"), as its classes are told apart from topo's only so.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from topo.changes import DELETE, REPLACE, UPDATE, Change, Env, Op, Rtnl
+from topo.facts import STATIC, Fact, Live, Ref, link
+from topo.kinds.kind import DesiredView, Kind, View
+from topo.kinds.units import Duration, Rate, Size
+from topo.wire import (
+    NLM_F_CREATE,
+    NLM_F_REPLACE,
+    RTM_DELQDISC,
+    RTM_NEWQDISC,
+    RTM_NEWTCLASS,
+    STR,
+    TCMSG,
+    U64,
+    attr,
+    attr_str,
+)
+from topo.wire import attributes as nested
+
+_NETEM: Final = ("delay", "jitter", "loss", "duplicate", "reorder", "corrupt")
+_LATENCY: Final = 50_000  # microseconds a packet may wait in a tbf where the user states none
+_BURST: Final = 16_384  # bytes of burst where the user states none: enough for a jumbo frame at any rate
+_FRAME: Final = 1514  # bytes: an Ethernet frame of the usual MTU
+_SECOND: Final = 1_000_000_000
+_TICK: Final = 64  # nanoseconds (PSCHED_SHIFT in net/pkt_sched.h)
+_U32: Final = 0xFFFFFFFF
+
+TCA_KIND, TCA_OPTIONS = 1, 2
+TCA_TBF_PARMS, TCA_TBF_RATE64 = 1, 4
+TCA_HTB_PARMS, TCA_HTB_INIT, TCA_HTB_RATE64, TCA_HTB_CEIL64 = 1, 2, 6, 7
+TC_H_ROOT: Final = 0xFFFFFFFF
+_HANDLE, _CLASS, _DEFAULT, _OTHER_HANDLE = 0x10000, 0x10001, 1, 0x7FFE0000  # 1:, 1:1, and one that no one uses
+_ETHERNET = 1  # TC_LINKLAYER_ETHERNET: the kernel computes and needs no table of rates
+_RATESPEC: Final = "BBHhHI"  # cell_log, linklayer, overhead, cell_align, mpu, rate
+_TBF: Final = struct.Struct("=" + 2 * _RATESPEC + "III")  # rate, peakrate; limit, buffer, mtu
+_HTB: Final = struct.Struct("=" + 2 * _RATESPEC + "IIIII")  # rate, ceil; buffer, cbuffer, quantum, level, prio
+_HTB_INIT: Final = struct.Struct("=IIIII")  # version, rate2quantum, defcls, debug, direct_pkts
+
+
+class Shaping(BaseModel):
+    """What a user writes under `shaping:` of an interface. It limits what the interface sends."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["tbf", "htb"] = Field("tbf", description="the queueing discipline: tbf, or htb with one class")
+    rate: Rate = Field(description="how much may be sent: 10mbit, 1gbit; a number is bits/s")
+    burst: Size | None = Field(None, description="how much may be sent at once: 32kb; unset, 10 ms, 16kb at least")
+    latency: Duration | None = Field(None, description="tbf: how long a packet may wait at most; unset, 50ms")
+    limit: Size | None = Field(None, description="tbf: how many bytes may wait at most, instead of `latency`")
+    ceil: Rate | None = Field(None, description="htb: how much may be sent when there is room; unset, `rate`")
+    cburst: Size | None = Field(None, description="htb: how much may be sent at once at `ceil`; unset, as `burst`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_netem(cls, value: Any) -> Any:
+        if isinstance(value, dict) and (words := [word for word in _NETEM if word in value]):
+            raise ValueError(f"{', '.join(words)}: netem is not built in yet; `rate`, `burst`, `latency` are")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name in ("ceil", "cburst") if self.kind == "tbf" else ("latency", "limit"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} is no setting of {self.kind}")
+        if self.latency is not None and self.limit is not None:
+            raise ValueError("latency and limit say the same in two ways: state one")
+        if self.ceil is not None and self.ceil < self.rate:
+            raise ValueError("ceil is below rate")
+        for name, rate in (("burst", self.rate), ("cburst", self.ceil or self.rate)):
+            if (size := getattr(self, name)) is not None and size * _SECOND > _U32 * _TICK * rate:
+                raise ValueError(f"{name} takes more than 274 seconds at that rate, the most that the kernel can keep")
+        if self.kind == "tbf" and self.burst is not None and self.burst < _FRAME:
+            raise ValueError(f"burst is less than a frame of {_FRAME} bytes: nothing would pass")
+        if self.limit is not None and self.limit <= (self.burst or 0):
+            raise ValueError("limit is to be more than burst")
+        if self.latency is not None and self.rate * self.latency // 1_000_000 + (self.burst or 0) > _U32:
+            raise ValueError("latency is too long: more than 4 GiB would wait")
+        return self
+
+
+def attributes(shaping: Shaping) -> dict[str, Any]:
+    """The attributes of the fact that `shaping` asks for."""
+    rate = shaping.rate
+    burst = shaping.burst or _default_burst(rate)
+    attrs: dict[str, Any] = {"kind": shaping.kind, "rate": rate, "burst": burst}
+    if shaping.kind == "htb":
+        ceil = shaping.ceil or rate
+        return canonical({**attrs, "ceil": ceil, "cburst": shaping.cburst or max(burst, _default_burst(ceil))})
+    latency = _LATENCY if shaping.latency is None else shaping.latency
+    if shaping.limit is not None:
+        latency = _latency(rate, _bytes(_ticks(burst, rate), rate), shaping.limit)
+    return canonical({**attrs, "latency": latency})
+
+
+def _default_burst(rate: int) -> int:
+    return max(rate // 100, _BURST)
+
+
+def _ticks(size: int, rate: int) -> int:
+    return min(-(-size * _SECOND // (rate * _TICK)), _U32)
+
+
+def _bytes(ticks: int, rate: int) -> int:
+    return ticks * _TICK * rate // _SECOND
+
+
+def _limit(rate: int, burst: int, latency: int) -> int:
+    return min(burst - (-rate * latency // 1_000_000), _U32)
+
+
+def _latency(rate: int, burst: int, limit: int) -> int:
+    return max(limit - burst, 0) * 1_000_000 // rate
+
+
+def canonical(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """`attrs` as they are read back: bursts in whole ticks, a latency in whole bytes. Rounding twice changes nothing."""
+    found = dict(attrs)
+    rate = found["rate"]
+    found["burst"] = _bytes(_ticks(found["burst"], rate), rate)
+    if found["kind"] == "htb":
+        found["cburst"] = _bytes(_ticks(found["cburst"], found["ceil"]), found["ceil"])
+    else:
+        found["latency"] = _latency(rate, found["burst"], _limit(rate, found["burst"], found["latency"]))
+    return found
+
+
+def _ratespec(rate: int) -> tuple[int, int, int, int, int, int]:
+    return 0, _ETHERNET if rate else 0, 0, 0, 0, min(rate, _U32)
+
+
+def _rate64(nla: int, rate: int) -> bytes:
+    return attr(nla, U64.pack(rate)) if rate > _U32 else b""
+
+
+def _tbf_options(attrs: Mapping[str, Any]) -> bytes:
+    rate, burst = attrs["rate"], attrs["burst"]
+    limit = _limit(rate, burst, attrs["latency"])
+    parms = _TBF.pack(*_ratespec(rate), *_ratespec(0), limit, _ticks(burst, rate), 0)
+    return _rate64(TCA_TBF_RATE64, rate) + attr(TCA_TBF_PARMS, parms)
+
+
+def _htb_class(attrs: Mapping[str, Any]) -> bytes:
+    rate, ceil = attrs["rate"], attrs["ceil"]
+    quantum = min(max(rate // 10, 1000), 200_000)  # without a word of the kernel in its log
+    ticks = _ticks(attrs["burst"], rate), _ticks(attrs["cburst"], ceil)
+    parms = _HTB.pack(*_ratespec(rate), *_ratespec(ceil), *ticks, quantum, 0, 0)
+    wide = _rate64(TCA_HTB_RATE64, rate) + _rate64(TCA_HTB_CEIL64, ceil)
+    return attr(TCA_OPTIONS, wide + attr(TCA_HTB_PARMS, parms))
+
+
+def encode(op: Op, env: Env) -> list[Rtnl]:
+    ns = op.ref.ns
+    index = env.index(ns, op.ref.key[0])
+    if op.verb == DELETE:
+        return [Rtnl(ns, RTM_DELQDISC, 0, TCMSG.pack(0, index, 0, TC_H_ROOT, 0))]
+    assert op.new is not None
+    attrs = op.new.attrs
+    kind = attrs["kind"]
+    if kind == "htb" and "rate" in attrs:
+        same = op.verb == UPDATE and op.old is not None and op.old.attrs.get("kind") == kind
+        class_ = TCMSG.pack(0, index, _CLASS, TC_H_ROOT, 0) + attr_str(TCA_KIND, kind) + _htb_class(attrs)
+        change = Rtnl(ns, RTM_NEWTCLASS, NLM_F_CREATE, class_)
+        return [change] if same else [*_htb_root(ns, index), change]
+    options = _tbf_options(attrs) if "rate" in attrs else attrs.get("_options", b"")
+    body = TCMSG.pack(0, index, attrs.get("_handle", 0), TC_H_ROOT, 0) + attr_str(TCA_KIND, kind)
+    body += attr(TCA_OPTIONS, options) if options else b""
+    return [Rtnl(ns, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)]
+
+
+def _htb_init(quantum: int, default: int) -> bytes:
+    return attr(TCA_HTB_INIT, _HTB_INIT.pack(3, quantum, default, 0, 0))
+
+
+def _htb_root(ns: str, index: int) -> Iterable[Rtnl]:
+    """An htb with handle 1:. What may be there under that handle gives way to a pfifo first: an htb cannot be changed."""
+    pfifo = TCMSG.pack(0, index, _OTHER_HANDLE, TC_H_ROOT, 0) + attr_str(TCA_KIND, "pfifo")
+    yield Rtnl(ns, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, pfifo)
+    options = attr(TCA_OPTIONS, _htb_init(10, _DEFAULT))
+    body = TCMSG.pack(0, index, _HANDLE, TC_H_ROOT, 0) + attr_str(TCA_KIND, "htb") + options
+    yield Rtnl(ns, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)
+
+
+def htb_device(data: bytes, offset: int, end: int) -> int:
+    """The ifindex of the device whose root this RTM_NEWQDISC shows to be an htb, otherwise 0.
+
+    The kernel dumps classes (RTM_GETTCLASS) of one device at a time: these are the ones to ask for.
+    """
+    if end - offset < TCMSG.size:
+        return 0
+    _, index, _, parent, _ = TCMSG.unpack_from(data, offset)
+    found = nested(data, offset + TCMSG.size, end) if parent == TC_H_ROOT else {}
+    return int(index) if found.get(TCA_KIND) == b"htb\0" else 0
+
+
+def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterable[Fact]:
+    if end - offset < TCMSG.size:
+        return ()
+    _, index, handle, parent, _ = TCMSG.unpack_from(data, offset)
+    ifname = view.ifname(index)
+    if parent != TC_H_ROOT or not handle or ifname is None:  # the kernel's default qdisc has no handle
+        return ()
+    found = nested(data, offset + TCMSG.size, end)
+    name = STR.unpack(found.get(TCA_KIND, b""))
+    options = found.get(TCA_OPTIONS, b"")
+    ref = Ref("shaping", view.ns, (ifname,))
+    if kind == RTM_NEWTCLASS:
+        attrs = _decode_class(nested(options)) if name == "htb" and handle == _CLASS else None
+    elif name == "htb":
+        init = nested(options).get(TCA_HTB_INIT, b"").ljust(_HTB_INIT.size, b"\0")
+        _, quantum, default, *_ = _HTB_INIT.unpack_from(init)
+        if (handle, default) == (_HANDLE, _DEFAULT):
+            return ()  # topo's: its class says everything
+        options = _htb_init(quantum, default)
+        ref, attrs = ref._replace(key=(ifname, "htb")), {"kind": name, "_handle": handle, "_options": options}
+    elif name == "tbf":
+        attrs = _decode_tbf(nested(options)) or {"kind": name, "_options": options}
+    else:
+        attrs = {"kind": name, "_options": options}
+    return () if attrs is None else (Fact(ref, attrs, STATIC),)
+
+
+def _rate(found: Mapping[int, bytes], nla: int, low: int) -> int:
+    wide = found.get(nla, b"")
+    return int(U64.unpack(wide)) if len(wide) == 8 else low
+
+
+def _decode_tbf(found: Mapping[int, bytes]) -> dict[str, Any] | None:
+    if len(found.get(TCA_TBF_PARMS, b"")) < _TBF.size:
+        return None
+    parms = _TBF.unpack_from(found[TCA_TBF_PARMS])
+    rate = _rate(found, TCA_TBF_RATE64, parms[5])
+    if not rate or parms[11]:  # a peak rate is beyond topo's words
+        return None
+    burst = _bytes(parms[13], rate)
+    return {"kind": "tbf", "rate": rate, "burst": burst, "latency": _latency(rate, burst, parms[12])}
+
+
+def _decode_class(found: Mapping[int, bytes]) -> dict[str, Any] | None:
+    if len(found.get(TCA_HTB_PARMS, b"")) < _HTB.size:
+        return None
+    parms = _HTB.unpack_from(found[TCA_HTB_PARMS])
+    rate, ceil = _rate(found, TCA_HTB_RATE64, parms[5]), _rate(found, TCA_HTB_CEIL64, parms[11])
+    bursts = {"burst": _bytes(parms[12], rate), "cburst": _bytes(parms[13], ceil)}
+    return {"kind": "htb", "rate": rate, "ceil": ceil, **bursts}
+
+
+def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
+    return (link(fact.ref.ns, fact.ref.key[0]),)
+
+
+def takes(change: Change, live: Live) -> Iterable[Ref]:
+    """Deleting someone's htb deletes the class that topo knows as its own in it."""
+    ref = change.ref._replace(key=change.ref.key[:1])
+    return (ref,) if change.action in (DELETE, REPLACE) and ref != change.ref and ref in live else ()
+
+
+def claims(fact: Fact) -> Iterable[tuple[Any, ...]]:
+    """A link has one root qdisc."""
+    return (("root qdisc", fact.ref.ns, fact.ref.key[0]),)
+
+
+def describe(fact: Fact) -> str:
+    attrs = fact.attrs
+    return f"{attrs['kind']} rate {attrs['rate'] * 8}bit" if "rate" in attrs else str(attrs["kind"])
+
+
+SHAPING: Final = Kind(
+    "shaping",
+    encode,
+    decode,
+    requires,
+    takes=takes,
+    claims=claims,
+    describe=describe,
+    units={"rate": "bytes/s", "ceil": "bytes/s", "burst": "bytes", "cburst": "bytes", "latency": "us"},
+)

@@ -1,0 +1,345 @@
+"""The order of the ops: a graph built by small steps, and the stages in which it is executed.
+
+Each step adds edges "this op before that one". Those that the kernel insists on are hard, and a ring of
+them is an error; those that are only better that way are soft, and dropped where they would close a ring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from topo.changes import CREATE, DELETE, REPLACE, UPDATE, Change, Op
+from topo.errors import CycleError
+from topo.facts import Desired, Fact, Facts, Live, Ref, link, links_of, namespace
+from topo.kinds.address import deleted_first
+from topo.kinds.kind import nothing
+from topo.kinds.registry import KINDS, LINK_KINDS
+from topo.kinds.veth import leads
+from topo.planning.compare import View
+from topo.planning.lost import dying
+
+if TYPE_CHECKING:
+    import networkx
+
+Edges = Iterator[tuple[int, int]]
+
+_OTHER_CHANNELS: Final = frozenset({"namespace", "sysctl", "nft"})
+_BELOW: Final = ("peer", "parent", "dev")
+
+
+def ops(changes: Iterable[Change], live: Live) -> list[Op]:
+    """The ops of the changes, unordered. What goes down with its link or namespace needs none of its own, but for
+    links that would outlive it for a while: those with a foot in a namespace that stays."""
+    changes = tuple(changes)
+    gone = dying(changes)
+    elided, explicit = _cascades(changes, live, gone)
+    found = [Op(DELETE, ref, None, fact) for ref, fact in explicit.items()]
+    for change in changes:
+        if change.action == CREATE:
+            found.append(Op(CREATE, change.ref, change.desired, None, change.attrs))
+        elif change.action == UPDATE:
+            found.append(Op(UPDATE, change.ref, change.desired, change.live, change.attrs))
+        elif change.ref not in elided and change.live:
+            found.append(Op(DELETE, change.live.ref, None, change.live))
+            if change.action == REPLACE:
+                found.append(Op(CREATE, change.ref, change.desired, None, change.attrs))
+    return found
+
+
+def _cascades(changes: tuple[Change, ...], live: Live, gone: frozenset[str]) -> tuple[set[Ref], Facts]:
+    """What goes without an op of its own, and the links among it that are deleted all the same."""
+    elided: set[Ref] = set()
+    explicit: Facts = {}
+    ours = {change.ref for change in changes}
+    for change in changes:
+        if change.action not in (DELETE, REPLACE) or change.ref.kind not in ("link", "namespace"):
+            continue
+        elided.update(change.takes)
+        for ref in change.takes if change.ref.kind == "namespace" else ():
+            if ref.kind == "link" and ref in ours and (fact := live.get(ref)) and _outlives(fact, gone):
+                explicit[ref] = fact
+    return elided, explicit
+
+
+def _outlives(fact: Fact, gone: frozenset[str]) -> bool:
+    if fact.ref.ns not in gone:
+        return True
+    attrs = fact.attrs
+    below = [attrs[name][0] for name in ("parent", "dev") if isinstance(attrs.get(name), tuple)]
+    below += [attrs["created_in"]] if attrs.get("created_in") else []
+    return any(ns not in gone for ns in below)
+
+
+class Ordering:
+    """What the steps look things up in."""
+
+    def __init__(self, changes: tuple[Change, ...], desired: Desired, live: Live) -> None:
+        self.changes, self.desired = changes, desired
+        self.ops = ops(changes, live)
+        self.wanted = View({**desired.facts, **{c.ref: c.desired for c in changes if c.desired}})
+        self.live = View({**live.facts, **{c.ref: c.live for c in changes if c.live}})
+        self.makes: dict[Ref, int] = {}
+        self.breaks: dict[Ref, int] = {}
+        for i, op in enumerate(self.ops):
+            if op.verb == DELETE:
+                self.breaks[op.ref] = i
+            else:
+                self.makes[op.ref] = i
+        for change in changes:  # a link that is renamed and replaced goes by its new name in other facts
+            if change.live and change.live.ref != change.ref and change.live.ref in self.breaks:
+                self.breaks[change.ref] = self.breaks[change.live.ref]
+        self.cause = {
+            ref: i
+            for c in changes
+            if c.takes and (i := self.breaks.get(c.ref, self.makes.get(c.ref))) is not None
+            for ref in c.takes
+        }
+
+    def made(self) -> Iterator[tuple[int, Op, Fact]]:
+        return ((i, op, op.new) for i, op in enumerate(self.ops) if op.new is not None)
+
+    def deleted(self) -> Iterator[tuple[int, Op, Fact]]:
+        return ((i, op, op.old) for i, op in enumerate(self.ops) if op.verb == DELETE and op.old is not None)
+
+    def on_link(self, kind: str, verbs: tuple[str, ...]) -> dict[Ref, list[int]]:
+        """The ops on facts of a kind, by the link that they sit on."""
+        found: dict[Ref, list[int]] = {}
+        for i, op in enumerate(self.ops):
+            if op.ref.kind == kind and op.verb in verbs and (fact := op.new or op.old):
+                for below in links_of(fact):
+                    found.setdefault(below, []).append(i)
+        return found
+
+
+# Hard steps
+
+
+def requirements(order: Ordering) -> Edges:
+    """What an object needs is there before it."""
+    for i, op, fact in order.made():
+        for need in KINDS[op.ref.kind].requires(fact, order.wanted):
+            j = order.makes.get(need)
+            if j is not None:
+                yield j, i
+
+
+def dismantling(order: Ordering) -> Edges:
+    """An object goes before what it needs."""
+    for i, op, fact in order.deleted():
+        for need in KINDS[op.ref.kind].requires(fact, order.live):
+            j = order.breaks.get(need)
+            if j is not None:
+                yield i, j
+
+
+def within_namespaces(order: Ordering) -> Edges:
+    """A namespace is made before all that is in it, and goes after what is deleted by itself."""
+    for i, op in enumerate(order.ops):
+        home = namespace(op.ref.ns)
+        if op.ref == home:
+            continue
+        if op.verb != DELETE:
+            j = order.makes.get(home)
+            if j is not None and order.ops[j].verb == CREATE:
+                yield j, i
+            continue
+        around = {op.ref.ns}
+        if op.ref.kind == "link" and op.old is not None:
+            around |= {op.old.attrs[name][0] for name in _BELOW if isinstance(op.old.attrs.get(name), tuple)}
+        for ns in around:
+            j = order.breaks.get(namespace(ns))
+            if j is not None:
+                yield i, j
+
+
+def replacements(order: Ordering) -> Edges:
+    """The old one goes before the new one comes."""
+    for ref, i in order.breaks.items():
+        if ref in order.makes:
+            yield i, order.makes[ref]
+
+
+def side_effects(order: Ordering) -> Edges:
+    """What is taken down is made again after that."""
+    deleted = order.on_link("address", (DELETE,))
+    for ref, i in order.cause.items():
+        j = order.makes.get(ref)
+        if j is None or i == j:
+            continue
+        yield i, j
+        cause = order.ops[i]
+        if cause.ref.kind == "address" and cause.old is not None:  # flushed with the last one of them
+            yield from ((k, j) for k in deleted.get(links_of(cause.old)[0], ()) if k != i)
+
+
+def claims(order: Ordering) -> Edges:
+    """Who holds what can be held once lets go before the next one takes it."""
+    held: dict[Any, list[int]] = {}
+    taken: list[tuple[int, Any]] = []
+    elided = [(i, fact) for ref, i in order.cause.items() if ref not in order.breaks and (fact := order.live.get(ref))]
+    for i, fact in (*((i, op.old) for i, op in enumerate(order.ops) if op.old is not None), *elided):
+        if (kind := KINDS[fact.ref.kind]).claims is not nothing:
+            for key in kind.claims(fact):
+                held.setdefault(key, []).append(i)
+    for i, op, fact in order.made() if held else ():
+        if (kind := KINDS[op.ref.kind]).claims is not nothing:
+            taken += [(i, key) for key in kind.claims(fact)]
+    for i, key in taken:
+        yield from ((j, i) for j in held.get(key, ()) if j != i)
+
+
+def address_order(order: Ordering) -> Edges:
+    """In one subnet the old address goes first, lest the new one is its secondary; else the new one comes first,
+    lest the last one takes the routes with it."""
+    made = order.on_link("address", (CREATE,))
+    for below, gone in order.on_link("address", (DELETE,)).items():
+        for j in made.get(below, ()):
+            new = order.ops[j].new
+            assert new is not None
+            if ":" in new.ref.key[1]:
+                continue
+            old = [(i, fact) for i in gone if (fact := order.ops[i].old) and ":" not in fact.ref.key[1]]
+            before = [i for i, fact in old if deleted_first(fact, new)]
+            yield from ((i, j) for i in before) if before else ((j, i) for i, _ in old)
+
+
+def renamed_first(order: Ordering) -> Edges:
+    """What sits on a link that is renamed goes by the new name."""
+    for i, _, fact in order.deleted():
+        for below in links_of(fact):
+            j = order.makes.get(below)
+            if j is not None and (old := order.ops[j].old) is not None and old.ref != below:
+                yield j, i
+
+
+def take_over(order: Ordering) -> Edges:
+    """The NIC is a port of its bridge before the bridge has its addresses; and it keeps its own until then."""
+    made, gone = order.on_link("address", (CREATE,)), order.on_link("address", (DELETE,))
+    for bridge, nic in order.desired.take_over.items():
+        enslaved = order.makes.get(nic)
+        for i in made.get(bridge, ()):
+            if enslaved is not None:
+                yield enslaved, i
+            yield from ((i, j) for j in gone.get(nic, ()))
+
+
+# Soft steps
+
+
+def updates_of_links(order: Ordering) -> Edges:
+    """What is deleted from a link goes before the link is changed, but for a NIC that is taken over."""
+    nics = set(order.desired.take_over.values())
+    for i, _, fact in order.deleted():
+        for below in links_of(fact):
+            j = order.makes.get(below)
+            if j is not None and below not in nics and order.ops[j].old is not None:
+                yield i, j
+
+
+def moved_routes(order: Ordering) -> Edges:
+    """A route leaves its link before the link or its addresses go."""
+    gone = order.on_link("address", (DELETE,))
+    for i, op, fact in order.made():
+        if op.verb == UPDATE and op.ref.kind == "route" and op.old is not None:
+            for below in set(links_of(op.old)) - set(links_of(fact)):
+                yield from ((i, j) for j in gone.get(below, ()))
+                if below in order.breaks:
+                    yield i, order.breaks[below]
+
+
+def sysctls_first(order: Ordering) -> Edges:
+    """A namespace's sysctls before its links, which copy the defaults; a device's before its addresses and routes."""
+    links: dict[str, list[int]] = {}
+    for i, op in enumerate(order.ops):
+        if op.verb == CREATE and op.ref.kind == "link":
+            links.setdefault(op.ref.ns, []).append(i)
+    above = [order.on_link(kind, (CREATE, UPDATE)) for kind in ("address", "route")]
+    for i, op, fact in order.made():
+        if op.ref.kind != "sysctl":
+            continue
+        below = links_of(fact)
+        after = [found.get(ref, ()) for found in above for ref in below] if below else [links.get(op.ref.ns, ())]
+        yield from ((i, j) for some in after for j in some)
+
+
+def one_by_one(order: Ordering) -> Edges:
+    """What has one name is changed in the order of the plan: addresses of a link are made as the file has them."""
+    for made in order.on_link("address", (CREATE,)).values():
+        yield from zip(made, made[1:], strict=False)
+
+
+HARD: Final[tuple[Callable[[Ordering], Edges], ...]] = (
+    requirements,
+    dismantling,
+    within_namespaces,
+    replacements,
+    side_effects,
+    claims,
+    address_order,
+    renamed_first,
+    take_over,
+)
+SOFT: Final[tuple[Callable[[Ordering], Edges], ...]] = (updates_of_links, moved_routes, sysctls_first, one_by_one)
+
+
+def graph(order: Ordering) -> networkx.DiGraph[int]:
+    """The graph of the ops, by their place in `order.ops`. Raises CycleError for a ring of hard edges."""
+    import networkx
+
+    built: networkx.DiGraph[int] = networkx.DiGraph()
+    built.add_nodes_from(range(len(order.ops)))
+    for step in HARD:
+        built.add_edges_from(step(order))
+    soft = [edge for step in SOFT for edge in step(order) if not built.has_edge(*edge)]
+    built.add_edges_from(soft)
+    if networkx.is_directed_acyclic_graph(built):
+        return built
+    part = {node: n for n, ring in enumerate(networkx.strongly_connected_components(built)) for node in ring}
+    built.remove_edges_from([(i, j) for i, j in soft if part[i] == part[j]])
+    if not networkx.is_directed_acyclic_graph(built):
+        raise CycleError([order.ops[edge[0]].ref for edge in networkx.find_cycle(built)])
+    return built
+
+
+def _socket(order: Ordering, i: int) -> str | None:
+    """The namespace whose rtnetlink socket carries all of the op; None where it needs more, or another channel."""
+    op = order.ops[i]
+    if op.ref.kind in _OTHER_CHANNELS:
+        return None
+    if op.ref.kind != "link" or op.verb == UPDATE:
+        return op.ref.ns
+    if op.verb == DELETE or op.new is None:
+        return None
+    if (peer := op.new.attrs.get("peer")) and not leads(op.new, order.wanted.get(link(*peer))):
+        return op.ref.ns  # the op of the other end makes it
+    kind = LINK_KINDS.get(op.new.attrs.get("kind", ""))
+    return kind.home(op.new) if kind and kind.make is None else None
+
+
+def stages(changes: Iterable[Change], desired: Desired, live: Live) -> list[list[Op]]:
+    """The ops in as few stages as possible, those of a stage grouped by the namespace of their socket and, within it, in order.
+
+    An op is in the stage after the last one that it waits for, or in the same one where both travel in one
+    packed send: plain rtnetlink on the socket of one namespace. Raises CycleError.
+    """
+    import networkx
+
+    changes = tuple(changes)
+    if not changes:
+        return []
+    order = Ordering(changes, desired, live)
+    built = graph(order)
+    sockets = [_socket(order, i) for i in range(len(order.ops))]
+    stage = [0] * len(order.ops)
+    staged: list[dict[str, list[Op]]] = []
+    for i in networkx.topological_sort(built):
+        mine = sockets[i]
+        for j in built.pred[i]:
+            after = stage[j] + (mine is None or sockets[j] != mine)
+            if after > stage[i]:
+                stage[i] = after
+        while len(staged) <= stage[i]:
+            staged.append({})
+        staged[stage[i]].setdefault(mine or order.ops[i].ref.ns, []).append(order.ops[i])
+    return [[op for group in by_namespace.values() for op in group] for by_namespace in staged]

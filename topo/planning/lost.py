@@ -1,0 +1,186 @@
+"""What changes take down: everything that goes when a link, a namespace or an address goes, to the fixpoint."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from topo.changes import AGAIN, CREATE, DELETE, REPLACE, UPDATE, Change
+from topo.facts import FOREIGN, Fact, Facts, Live, Ref, link, links_of
+from topo.kinds.address import flushed
+from topo.kinds.registry import KINDS
+from topo.planning.compare import changed
+from topo.planning.ownership import attached
+
+_FIRST = {"namespace": 0, "link": 1}
+
+
+def _of_kernel(ref: Ref, fact: Fact) -> bool:
+    """What the kernel makes by itself, each time: `lo`, and link-local addresses."""
+    if ref.kind == "link":
+        return bool(ref.key[0] == "lo")
+    return ref.kind == "address" and fact.origin == FOREIGN and str(ref.key[1]).startswith("fe80:")
+
+
+class _Indexes:
+    """The live facts by what they need to live, built in one pass."""
+
+    def __init__(self, live: Live) -> None:
+        self.live = live
+        self.within: dict[str, list[Ref]] = {}
+        self.above: dict[Ref, list[Ref]] = {}
+        self.ports: dict[Ref, list[Ref]] = {}
+        for ref, fact in live.facts.items():
+            if _of_kernel(ref, fact):
+                continue
+            self.within.setdefault(ref.ns, []).append(ref)
+            if ref.kind != "link":
+                continue
+            for name in ("peer", "parent", "dev"):
+                if isinstance(below := fact.attrs.get(name), tuple):
+                    self.above.setdefault(link(*below), []).append(ref)
+            if master := fact.attrs.get("master"):
+                self.ports.setdefault(Ref("link", ref.ns, (master,)), []).append(ref)
+
+    def down_with(self, change: Change) -> Iterator[Ref]:
+        """What goes when the change's live fact goes; and for any change what its kind says."""
+        ref = change.ref
+        if change.action in (DELETE, REPLACE):
+            if ref.kind == "namespace" and change.live and not attached(change.live):
+                yield from self.within.get(ref.ns, ())
+            elif ref.kind == "link":
+                yield from (fact.ref for fact in self.live.on(ref))
+                yield from self.above.get(ref, ())
+                for port in self.ports.get(ref, ()):
+                    yield Ref("port", port.ns, port.key)
+        if ref.kind != "address":
+            have = change.live
+            if have is not None and have.ref != ref:  # it is renamed, and what sits on it goes by the new name
+                change = change._replace(live=have._replace(ref=ref))
+            yield from KINDS[ref.kind].takes(change, self.live)
+
+
+class _Closure:
+    def __init__(self, found: dict[Ref, Change], goal: Facts, live: Live) -> None:
+        self.found, self.goal, self.live = found, goal, live
+        self.indexes = _Indexes(live)
+        self.takes: dict[Ref, list[Ref]] = {}
+        self.cause: dict[Ref, Ref] = {}
+        causes = [change for change in found.values() if change.action != CREATE or self._is_home(change.ref.ns)]
+        causes.sort(key=lambda change: (change.action in (CREATE, UPDATE), _FIRST.get(change.ref.kind, 2)))
+        self.queue = deque(causes)
+
+    def run(self) -> dict[Ref, Change]:
+        while True:
+            while self.queue:
+                change = self.queue.popleft()
+                if change.ref not in self.cause and self.found.get(change.ref) is change:
+                    self._take(change.ref, self.indexes.down_with(change))
+                    if change.ref.kind == "link" and change.action in (DELETE, REPLACE):
+                        self._release(change.ref)
+            if not self._addresses():
+                break
+        for ref, cause in self.cause.items():
+            self._settle(ref, cause)
+        for ref, taken in self.takes.items():
+            self.found[ref] = self.found[ref]._replace(takes=tuple(dict.fromkeys(taken)))
+        return self.found
+
+    def _is_home(self, ns: str) -> bool:
+        """Whether there is anything in a namespace that making something in it could take."""
+        return ns in self.indexes.within
+
+    def _take(self, root: Ref, lost: Iterable[Ref]) -> None:
+        """Everything that goes with `lost` goes with `root`: also what an earlier change had taken."""
+        stack = list(lost)
+        while stack:
+            ref = stack.pop()
+            have = self.live.get(ref)
+            if have is None or ref == root or ref in self.cause or _of_kernel(ref, have) or self._leaves(ref, have):
+                continue
+            self.cause[ref] = root
+            self.takes.setdefault(root, []).append(ref)
+            for further in self.takes.pop(ref, ()):
+                self.cause.pop(further, None)
+                stack.append(further)
+            stack.extend(self.indexes.down_with(Change(DELETE, ref, None, have)))
+            if ref.kind == "link":
+                self._release(ref)
+
+    def _leaves(self, ref: Ref, have: Fact) -> bool:
+        """Whether it is a route that moves to a link which stays: it does so before its old one goes."""
+        planned = self.found.get(ref)
+        if ref.kind != "route" or planned is None or planned.action != UPDATE or planned.desired is None:
+            return False
+        there = links_of(planned.desired)
+        return there != links_of(have) and all(self._stays(below) for below in there)
+
+    def _stays(self, ref: Ref) -> bool:
+        planned = self.found.get(ref)
+        return ref in self.live and ref not in self.cause and (planned is None or planned.action == UPDATE)
+
+    def _addresses(self) -> bool:
+        """What deleted addresses take, which depends on all that happens to the addresses of their link."""
+        gone: dict[Ref, list[Fact]] = {}
+        made: dict[Ref, list[Fact]] = {}
+        for ref, change in self.found.items():
+            if ref.kind == "address" and ref not in self.cause:
+                if change.action == DELETE and change.live:
+                    gone.setdefault(links_of(change.live)[0], []).append(change.live)
+                elif change.action == CREATE and change.desired:
+                    made.setdefault(links_of(change.desired)[0], []).append(change.desired)
+        for ref, cause in self.cause.items() if gone else ():
+            if ref.kind == cause.kind == "address":
+                gone[links_of(self.live.facts[ref])[0]].append(self.live.facts[ref])
+                if (want := self.goal.get(ref)) is not None:
+                    made.setdefault(links_of(want)[0], []).append(want)
+        before = len(self.cause)
+        for home, deleted in gone.items():
+            names = {fact.ref for fact in deleted}
+            lost = flushed(deleted, made.get(home, ()), self.live)
+            self._take(deleted[0].ref, (ref for ref in lost if ref not in names))
+        return len(self.cause) > before
+
+    def _release(self, bridge: Ref) -> None:
+        """The ports of a bridge that goes have no master from then on."""
+        for port in self.indexes.ports.get(bridge, ()):
+            want, planned = self.goal.get(port), self.found.get(port)
+            if want is None or port in self.cause or (planned is not None and planned.action != UPDATE):
+                continue
+            have = self.live.facts[port]
+            have = have._replace(attrs={**have.attrs, "master": None})
+            owner = planned is not None and "owner" in planned.attrs
+            change = changed(want, have, port, owner=owner, reason=f"{bridge} goes")
+            if change is None:
+                self.found.pop(port, None)
+                continue
+            self.found[port] = change
+            self.queue.append(change)
+
+    def _settle(self, ref: Ref, cause: Ref) -> None:
+        planned = self.found.get(ref)
+        reason = f"goes with {cause}"
+        if (want := self.goal.get(ref)) is not None:
+            attrs = () if ref.kind in _FIRST else (AGAIN,)
+            self.found[ref] = Change(CREATE, ref, want, None, attrs, reason)
+        elif planned is not None:
+            self.found[ref] = planned._replace(reason=reason)
+
+
+def with_losses(found: dict[Ref, Change], goal: Facts, live: Live) -> dict[Ref, Change]:
+    """`found` and what it entails: lost facts that are desired are made again, and each change lists what it takes."""
+    if not live.facts:
+        return found
+    return _Closure(found, goal, live).run()
+
+
+def dying(changes: Iterable[Change]) -> frozenset[str]:
+    """The namespaces that go, with all that is in them: those that topo made, not those it is attached to."""
+    return frozenset(
+        change.ref.ns
+        for change in changes
+        if change.ref.kind == "namespace"
+        and change.action in (DELETE, REPLACE)
+        and change.live is not None
+        and not attached(change.live)
+    )

@@ -1,0 +1,125 @@
+"""What is put back: the originals of foreign things, and the kernel's defaults on links of topo's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from topo.changes import CREATE, OWNER, Change
+from topo.facts import FOREIGN, HOST, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, links_of, namespace
+from topo.kinds.registry import LINK_KINDS
+from topo.planning.compare import stated
+from topo.planning.ownership import Ownership
+
+_DEFAULTS: dict[str, Any] = {"mtu": 1500, "txqueuelen": 1000, "alias": ""}
+"""What the kernel gives a link where nothing is stated (ether_setup in net/ethernet/eth.c)."""
+
+_NOT_ETHERNET = frozenset({"vxlan", "macvlan", "macvtap", "ipvlan", "vlan", "tun", "wireguard"})
+"""Their MTU comes from the device below, or is not Ethernet's."""
+
+
+def goal(desired: Desired, live: Live, previous: Desired | None, restore: Facts) -> tuple[Facts, frozenset[Ref]]:
+    """What is to be reached, and which of it is put back: the desired facts themselves where there is nothing to put back."""
+    extra: Facts = {}
+    back: set[Ref] = set()
+    if previous is not None and previous.facts is not desired.facts:
+        extra.update(_dropped(desired, live, previous, restore))
+    for ref, original in restore.items():
+        if ref not in desired.facts and (fact := _original(ref, original, desired, live, previous)):
+            extra[ref] = fact
+            back.add(ref)
+    if not extra:
+        return desired.facts, frozenset()
+    return {**desired.facts, **extra}, frozenset(back)
+
+
+def _dropped(desired: Desired, live: Live, previous: Desired, restore: Facts) -> Facts:
+    """Links with attributes that the last file stated and this one does not."""
+    found: Facts = {}
+    for ref, was in previous.facts.items():
+        want = desired.facts.get(ref)
+        if want is None or ref.kind != "link" or was.attrs.keys() <= want.attrs.keys():
+            continue
+        have = live.get(ref)
+        original = restore.get(ref)
+        if have is None or was.attrs.get("kind") != want.attrs.get("kind"):
+            continue
+        known = original.attrs if ref in desired.external and original else defaults(have)
+        names = was.attrs.keys() - want.attrs.keys()
+        attrs = {name: known[name] for name in was.attrs if name in names and name in known}
+        if attrs:
+            found[ref] = Fact(ref, {**want.attrs, **attrs})
+    return found
+
+
+def defaults(have: Fact) -> dict[str, Any]:
+    """The values that the kernel gives such a link when nothing is stated."""
+    kind = have.attrs.get("kind")
+    known = {name: value for name, value in _DEFAULTS.items() if name in have.attrs}
+    if kind in _NOT_ETHERNET:
+        known.pop("mtu", None)
+    if kind in LINK_KINDS:
+        known.update((a.name, a.default) for a in LINK_KINDS[kind].data if a.default is not None)
+    return known
+
+
+def _original(ref: Ref, original: Fact, desired: Desired, live: Live, previous: Desired | None) -> Fact | None:
+    """The fact to put back for an original that the file no longer touches; None while it is not its turn."""
+    below = links_of(original)
+    if any(link in desired.take_over.values() for link in below):
+        return None
+    around = (*below, ref) if ref.kind == "link" else below
+    if ref.ns != HOST:
+        around = (*around, namespace(ref.ns))
+    if not all(_stays(part, desired, live) for part in around):
+        return None
+    if ref.kind == "link":
+        was = previous.facts.get(ref) if previous else None
+        names = was.attrs if was else original.attrs
+        return Fact(ref, {name: original.attrs[name] for name in names if name in stated(original.attrs)}, original.origin)
+    return Fact(ref, dict(original.attrs), original.origin)
+
+
+def _stays(part: Ref, desired: Desired, live: Live) -> bool:
+    """Whether a link or namespace is there and will be."""
+    have = live.get(part)
+    return have is not None and (have.origin != OWN or part in desired.facts)
+
+
+def originals(changes: Iterable[Change], live: Live, desired: Desired, previous: Desired | None = None) -> Facts:
+    """The live facts that `changes` alter and that are not topo's: what the record keeps, to be put back.
+
+    What is adopted is topo's from then on and is not among them; nor is drift on what topo owns.
+    """
+    owner = Ownership(desired, live, previous, adopt=False)
+    found: Facts = {}
+    for change in changes:
+        if OWNER in change.attrs:
+            continue
+        touched = [] if change.live is None or change.action == CREATE else [change.live]
+        touched += [fact for ref in change.takes if (fact := live.get(ref))]
+        for fact in touched:
+            if _foreign(fact, owner):
+                found.setdefault(fact.ref, fact)
+    return found
+
+
+def _foreign(fact: Fact, owner: Ownership) -> bool:
+    kind = fact.ref.kind
+    if fact.origin == TAGGED or kind in ("namespace", "nft"):
+        return False
+    if kind == "link":
+        return fact.ref in owner.desired.external or fact.ref in owner.was_external
+    if kind == "sysctl":
+        return True
+    return not owner.place(fact) and (fact.origin in (STATIC, FOREIGN) or kind in ("port", "shaping", "fdb"))
+
+
+def still_needed(restore: Facts, desired: Desired) -> Facts:
+    """What of the record's originals `desired` still holds changed: the rest is back, once an apply succeeded."""
+    nics = set(desired.take_over.values())
+    return {
+        ref: fact
+        for ref, fact in restore.items()
+        if ref in desired.facts or any(link in nics for link in links_of(fact))
+    }

@@ -1,0 +1,57 @@
+"""The way back after a failed run: converge to the snapshot that was read before it (docs/adr/0002-undo-converges.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from topo.changes import AGAIN, CREATE, DELETE, Change
+from topo.facts import FOREIGN, OWN, Desired, Fact, Facts, Live, Ref
+from topo.planning.compare import changed
+from topo.planning.lost import with_losses
+from topo.planning.rename import rekeyed, renames
+
+
+def undo(snapshot: Live, now: Live, touched: Iterable[Change], desired: Desired) -> tuple[Change, ...]:
+    """The changes that lead from `now` back to `snapshot`, of what the failed run touched: nothing else is looked at.
+
+    `touched` are the changes of the run, done or not. `desired` is what it was to reach.
+    """
+    refs = _touched(touched, snapshot)
+    before: Facts = {ref: fact for ref in refs if (fact := snapshot.get(ref))}
+    whole: Facts = {ref: Fact(ref, fact.attrs, fact.origin) for ref, fact in snapshot.facts.items()}
+    absent = [ref for ref in before if ref not in now]
+    extra = [ref for ref in refs if ref in now and ref not in before]
+    now = rekeyed(now, renames(whole, now, absent, extra))
+    found: dict[Ref, Change] = {}
+    for ref in refs:
+        have, want = now.get(ref), before.get(ref)
+        if want is None:
+            if have is not None and _made_here(have, desired):
+                found[ref] = Change(DELETE, ref, None, have, reason="made by the run that failed")
+        elif have is None:
+            again = () if ref.kind in ("link", "namespace") else (AGAIN,)
+            found[ref] = Change(CREATE, ref, want, None, again, "as it was")
+        elif change := changed(want, have, ref, reason="as it was"):
+            found[ref] = change
+    closed = with_losses(found, whole, now) if found else found
+    kept = [closed[ref] for ref in whole if ref in closed]
+    return (*kept, *(change for ref, change in closed.items() if ref not in whole))
+
+
+def _touched(changes: Iterable[Change], snapshot: Live) -> list[Ref]:
+    refs: dict[Ref, None] = {}
+    for change in changes:
+        refs[change.ref] = None
+        refs.update(dict.fromkeys(change.takes))
+        if change.live is not None and change.live.ref != change.ref:  # what sat on it bears its old name here
+            refs[change.live.ref] = None
+            refs.update((fact.ref, None) for fact in snapshot.on(change.live.ref))
+    return list(refs)
+
+
+def _made_here(have: Fact, desired: Desired) -> bool:
+    """Whether what was not there before is the run's work, and not someone else's who came in between."""
+    if have.ref.kind in ("link", "namespace"):
+        want = desired.facts.get(have.ref)
+        return have.origin == OWN or bool(want and want.attrs.get("from"))
+    return have.origin != FOREIGN or have.ref in desired.facts
