@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from topo.changes import CREATE, DELETE, OWNER, UPDATE, Change, Netns, Op, Rtnl, Tun
+from topo import wire
+from topo.changes import CREATE, DELETE, OWNER, UPDATE, Netns, Op, Rtnl, Tun
 from topo.errors import KernelError
-from topo.facts import FOREIGN, HOST, OWN, Fact, Live, Ref, link, mark, namespace
+from topo.facts import FOREIGN, HOST, OWN, Fact, Ref, link, mark, namespace
 from topo.kinds import link_decode, port
 from topo.kinds.link import LINK, leads
 from topo.kinds.link_kinds import LINK_KINDS
@@ -463,86 +464,19 @@ def test_malformed_messages_do_no_harm(noise: bytes) -> None:
             assert fact.ref.kind in ("link", "port", "namespace")
 
 
+@given(st.sampled_from(sorted(OWN_ATTRS)), st.dictionaries(st.integers(1, 20), st.binary(max_size=6)))
+def test_attributes_of_the_wrong_size_do_no_harm(kind: str, noise: dict[int, bytes]) -> None:
+    data = b"".join(wire.attr(nla, value) for nla, value in noise.items())
+    linkinfo = wire.nest(18, wire.attr_str(1, kind), wire.nest(2, data), wire.attr_str(4, "bridge"), wire.nest(5, data))
+    facts = decode(pyroute2_body(7, [("IFLA_IFNAME", "p0")]) + linkinfo, {})
+    assert facts[0].attrs["kind"] == kind
+
+
 @given(links(), st.data())
 def test_messages_cut_short_do_no_harm(fact: Fact, data: st.DataObject) -> None:
     request = next(made(LINK.encode(Op(CREATE, fact.ref, fact, None), Env())))
     cut = request.body[: data.draw(st.integers(0, len(request.body)))]
     assert len(decode(cut, {})) <= 1
-
-
-# What planning asks
-
-
-def test_what_a_change_takes() -> None:
-    eth0 = link("web", "eth0")
-    on = {
-        "v4": Fact(Ref("route", "web", (4, 254, "10.0.0.0/8", 0)), {"dev": "eth0"}),
-        "v6": Fact(Ref("route", "web", (6, 254, "fd00::/8", 1024)), {"dev": "eth0"}),
-        "multi": Fact(
-            Ref("route", "web", (4, 254, "11.0.0.0/8", 0)),
-            {"nexthops": ((None, "eth0", 1, False), (None, "e1", 1, False))},
-        ),
-        "a4": Fact(Ref("address", "web", ("eth0", "10.0.0.1/24")), {}),
-        "a6": Fact(Ref("address", "web", ("eth0", "fd00::1/64")), {}),
-        "n4": Fact(Ref("neighbour", "web", ("eth0", "10.0.0.2")), {}),
-        "n6": Fact(Ref("neighbour", "web", ("eth0", "fd00::2")), {}),
-        "s6": Fact(Ref("sysctl", "web", ("net/ipv6/conf/eth0/accept_ra",)), {}),
-        "port": Fact(Ref("port", "web", ("eth0",)), {}),
-        "self": Fact(Ref("fdb", "web", ("eth0", "02:00:00:00:00:01", "self")), {}),
-        "master": Fact(Ref("fdb", "web", ("eth0", "02:00:00:00:00:01", "master")), {}),
-    }
-    have = Fact(eth0, {"kind": "veth", "peer": (HOST, "p0"), "up": True, "mtu": 1500, "mac": "x", "master": "br0"})
-    child = Fact(link("db", "mv"), {"kind": "macvlan", "parent": ("web", "eth0")})
-    vxlan = Fact(link("db", "vx"), {"kind": "vxlan", "dev": None, "created_in": "web"})
-    peer = Fact(link(HOST, "p0"), {"kind": "veth", "peer": ("web", "eth0")})
-    live = Live({fact.ref: fact for fact in (have, child, vxlan, peer, *on.values())})
-    named = {fact.ref: name for name, fact in on.items()}
-
-    def taken(**attrs: Any) -> set[str]:
-        change = Change(UPDATE, eth0, Fact(eth0, {**have.attrs, **attrs}), have, tuple(attrs))
-        return {named[ref] for ref in LINK.takes(change, live)}
-
-    assert taken(up=False) == {"v4", "v6", "a6", "n4", "n6"}
-    assert taken(mac="y") == {"n4", "n6"}
-    assert taken(mtu=1279) == {"v6", "a6", "n6", "s6"}
-    assert taken(mtu=1280) == taken(alias="x") == taken(txqueuelen=1) == set()
-    assert taken(master=None) == taken(master="br1") == {"port", "master"}
-    assert set(LINK.takes(Change(DELETE, eth0, None, have), live)) == {peer.ref, child.ref}
-    gone = Fact(namespace("web"), {"up": True})
-    assert list(NAMESPACE.takes(Change(DELETE, gone.ref, None, gone), live)) == [vxlan.ref]
-
-
-@pytest.mark.parametrize(
-    ("want", "have", "fixed"),
-    [
-        ({"kind": "bridge"}, {"kind": "dummy"}, {"kind"}),
-        ({"kind": "veth", "peer": (HOST, "a")}, {"kind": "veth", "peer": (HOST, "b")}, {"peer"}),
-        ({"kind": "macvlan", "mode": "bridge"}, {"kind": "macvlan", "mode": "vepa"}, set()),
-        ({"kind": "macvlan", "mode": "passthru"}, {"kind": "macvlan", "mode": "vepa"}, {"mode"}),
-        ({"kind": "macvlan", "mode": "vepa"}, {"kind": "macvlan", "mode": "passthru"}, {"mode"}),
-        ({"kind": "ifb", "mac": "x"}, {"kind": "ifb", "mac": "y"}, {"mac"}),
-        ({"kind": "tap", "pi": True, "mtu": 1400}, {"kind": "tap", "pi": False}, {"pi"}),
-        ({"kind": "vxlan", "id": 1, "ttl": 1, "dev": 1}, {"kind": "vxlan"}, {"id"}),
-        ({"kind": "vxlan", "group": "239.1.1.1", "dev": 1}, {"kind": "vxlan", "dev": 2}, {"group", "dev"}),
-        ({"kind": "vxlan", "group": "10.0.0.1"}, {"kind": "vxlan", "group": "10.0.0.2"}, set()),
-        ({"kind": "vxlan", "local": "10.0.0.1"}, {"kind": "vxlan", "local": "fd00::1"}, {"local"}),
-        ({"kind": "vxlan", "local": "10.0.0.1"}, {"kind": "vxlan"}, set()),
-    ],
-)
-def test_what_forces_a_replacement(want: dict[str, Any], have: dict[str, Any], fixed: set[str]) -> None:
-    ref = link(HOST, "x")
-    desired, live = Fact(ref, want), Fact(ref, have)
-    assert LINK.replace(desired, live) & set(LINK.compare(desired, live)) == fixed
-
-
-def test_a_vxlan_claims_its_vni_where_its_socket_is() -> None:
-    def claims(ns: str, **attrs: Any) -> set[tuple[Any, ...]]:
-        return set(LINK.claims(Fact(link(ns, "vx"), {"kind": "vxlan", "id": 5, "port": 4789, **attrs})))
-
-    assert claims("web", created_in=HOST) == claims(HOST)
-    assert not claims("web") & claims(HOST)
-    assert not claims(HOST) & claims(HOST, port=8472)
-    assert not claims(HOST) & claims(HOST, local="fd00::1")
 
 
 # Real dumps

@@ -6,9 +6,12 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from topo.errors import InputError
-from topo.facts import Desired, Fact, Ref
+from topo.facts import Desired, Fact, Ref, links_of
 from topo.file.links import derived
 from topo.file.lowering import lower
 from topo.file.model import Topology
@@ -134,6 +137,8 @@ def test_ends_of_ranges_are_paired_in_order() -> None:
         ({"links": [["x", "y"], ["x", "z"]]}, "links[1].ends[0]", "declared twice, first at links[0].ends[0]"),
         ({"bridges": {"x": {}}, "vxlans": {"x": {"id": 1}}}, "vxlans.x", "declared twice, first at bridges.x"),
         ({"bridges": {"br0": {}}, "links": [["p[1-1024]", "br0"]]}, "links[0].ends[1]", "1,023"),
+        ({"namespaces": {"n[1-40000]": {"routes": [{"to": f"10.0.{i}.0/24", "dev": "lo"} for i in range(2)]}}},
+         "namespaces.n[1-40000].routes", "65,536 routes"),
         ({"links": [["p[1-40000]", "q[1-40000]"], ["r[1-40000]", "s[1-40000]"]]}, "links[1]", "65,536"),
         ({"namespaces": {"a": {"from": {"share": "b"}}, "b": {"from": {"share": "a"}}}},
          "namespaces.a.from.share", "ring"),
@@ -366,6 +371,8 @@ def test_interfaces() -> None:
         ({"bridges": {"b": {"ports": ["c"]}, "c": {}}}, "bridges.b.ports[0]", "is a bridge"),
         ({"bridges": {"b": {"ports": ["x"]}, "c": {}}, "links": [["y", {"bridge": "c", "name": "x"}]]},
          "bridges.b.ports[0]", "port of c already"),
+        ({"bridges": {"b": {"take_over": "x"}}, "links": [["x", "y"]]}, "bridges.b.take_over", "made by this file"),
+        ({"links": [["x", {"interface": "y", "gateway": "10.0.0.1"}]]}, "links[0].ends[1].gateway", "it has none"),
         ({"vxlans": {"v": {"id": 1, "bridge": "br0"}}}, "vxlans.v.bridge", "no bridge 'br0'"),
         ({"vxlans": {"v": {"id": 1}, "w": {"id": 1}}}, "vxlans.w.id", "VNI 1 is used twice on UDP port 4789"),
         ({"vxlans": {"v": {"id": 1, "peers": ["192.0.2.1", "192.0.2.1"]}}}, "vxlans.v.peers[1]", "twice"),
@@ -584,3 +591,102 @@ def test_every_error_at_once() -> None:
         "namespaces.a.routes[0].via", "links[0].ends[0]", "links[2].ends[0]", "vxlans.v.bridge", "checks[0].ping",
         "checks[0].from",
     }  # fmt: skip
+
+
+# -- whatever the file says ----------------------------------------------------------------------------------------
+
+spaces = st.sampled_from(["", "host:", "a:", "b:", "n[1-2]:", "nowhere:"])
+ifnames = st.sampled_from(["x", "y", "br0", "br1", "e[1-2]", "e[1-3]", "vx", "mv", "lo"])
+addresses = st.sampled_from(["10.0.0.1/24", "10.0.0.2/24", "10.0.1.1/30", "fd00::1/64", "fe80::1/64", "127.0.0.1/8"])
+ips = st.sampled_from(["10.0.0.1", "10.0.0.9", "10.0.1.2", "fd00::9", "fe80::7", "192.0.2.1"])
+subnets = st.sampled_from(["10.0.0.0/24", "10.0.1.0/30", "fd00::/64", "10.0.0.0/31"])
+
+
+def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+ends = st.one_of(
+    st.builds("{}{}".format, spaces, ifnames),
+    st.builds(
+        lambda interface, rest: {"interface": interface, **rest},
+        st.builds("{}{}".format, spaces, ifnames),
+        some(addresses=addresses, gateway=ips, mtu=st.sampled_from([1200, 1500])),
+    ),
+    st.builds(lambda b, n: {"bridge": b, "name": n}, st.builds("{}{}".format, spaces, ifnames), ifnames),
+)
+section = some(
+    bridges=st.dictionaries(
+        ifnames,
+        some(
+            subnet=subnets, addresses=addresses, ports=st.lists(ifnames.filter(str.isalnum), max_size=2),
+            external=st.booleans(), take_over=st.just("x"), gateway=ips,
+        ),
+        max_size=2,
+    ),
+    vxlans=st.dictionaries(
+        ifnames,
+        some(
+            local=ips, dev=st.just("x"), bridge=st.just("br0"), created_in=st.sampled_from(["host", "a", "nowhere"]),
+            peers=st.lists(ips, max_size=2), addresses=addresses,
+        ).map(lambda d: {"id": 1, **d}),
+        max_size=2,
+    ),
+    interfaces=st.dictionaries(
+        ifnames,
+        st.one_of(
+            some(addresses=addresses).map(lambda d: {"kind": "existing", **d}),
+            st.builds("{}{}".format, spaces, ifnames).map(lambda p: {"kind": "macvlan", "parent": p}),
+        ),
+        max_size=2,
+    ),
+    routes=st.lists(some(via=ips, dev=ifnames, src=ips).map(lambda d: {"to": "default", **d}), max_size=2),
+    neighbours=st.lists(ips.map(lambda ip: {"ip": ip, "mac": "02:00:00:00:00:01"}), max_size=2),
+    nat=some(
+        publish=st.lists(
+            st.builds(lambda to: {"port": 80, "to": to}, st.sampled_from(["a:80", "b", "nowhere", "10.0.0.9", "host"])),
+            max_size=2,
+        )
+    ),
+    forwarding=st.booleans(),
+)  # fmt: skip
+documents = st.builds(
+    lambda top, named, links, checks: {"topology": "lab", **top, "namespaces": named, "links": links, "checks": checks},
+    section,
+    st.dictionaries(
+        st.sampled_from(["a", "b", "n[1-2]", "n1"]),
+        st.one_of(section, st.sampled_from([{"from": {"share": "a"}}, {"from": {"pid": 7}}])),
+    ),
+    st.lists(
+        st.builds(lambda a, b, rest: {"ends": [a, b], **rest}, ends, ends, some(subnet=subnets, mtu=st.just(1300))),
+        max_size=4,
+    ),
+    st.lists(
+        st.builds(lambda a, b: {"from": a, "ping": b}, *[st.sampled_from(["host", "a", "b", "n1"])] * 2), max_size=1
+    ),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(documents)
+def test_nothing_but_facts_or_an_error_with_its_place(document: dict[str, Any]) -> None:
+    try:
+        topology = Topology.model_validate(document)
+    except ValidationError:
+        return
+    try:
+        desired = lower(topology)
+    except InputError as error:
+        assert all(diagnostic.path for diagnostic in error.diagnostics)
+        return
+    for ref, fact in desired.facts.items():
+        assert fact.ref == ref
+        for on in links_of(fact):
+            if on.key != ("lo",) and ref.kind != "sysctl":
+                assert on in desired.facts
+        if fact.attrs.get("kind") == "veth":
+            peer = Ref("link", fact.attrs["peer"][0], (fact.attrs["peer"][1],))
+            assert desired.facts[peer].attrs["peer"] == (ref.ns, ref.key[0])
+        if fact.attrs.get("master"):
+            assert Ref("link", ref.ns, (fact.attrs["master"],)) in desired.facts
+    assert lower(Topology.model_validate(desired.document)) == desired

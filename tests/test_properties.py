@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fake import FakeKernel
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fake import FakeKernel
 from topo.changes import DELETE, Change
 from topo.facts import FOREIGN, HOST, STATIC, Desired, Fact, Facts, Ref, link
 from topo.kinds.registry import KINDS
 from topo.planning.compare import View
 from topo.planning.diff import diff
 from topo.planning.graph import stages
-from topo.planning.restore import originals
+from topo.planning.restore import originals, still_needed
 from topo.planning.undo import undo
 
 SPACES = ("a", "b", "c")
@@ -92,7 +92,8 @@ def _devices(d: Draft, spaces: list[str], bridges: list[str]) -> None:
             number = free.pop(d.some(*range(len(free))))
             ns, made = d.some(HOST, *spaces), {"created_in": HOST} if d.coin() else {}
             made = {} if ns == HOST else made
-            attrs = d.maybe(mtu=(1450, 1400), ttl=(0, 64), local=("192.0.2.1", "192.0.2.2"))
+            attrs = d.maybe(mtu=(1450, 1400), ttl=(0, 64))
+            attrs["local"] = d.some("192.0.2.1", "192.0.2.2")  # the kernel cannot take it away again
             master = d.some(None, *bridges) if ns == HOST else None
             ref = d.add("link", ns, (name,), kind="vxlan", id=number, port=4789, learning=d.coin(), up=True, master=master,
                         **made, **attrs)  # fmt: skip
@@ -179,7 +180,7 @@ def converge(
     assert not outcome.failed, (outcome.failed, kernel.log)
     left = plan(kernel, want, previous, restore)
     assert not left, left
-    return {**originals(changes, live, want, previous), **restore}
+    return still_needed({**originals(changes, live, want, previous), **restore}, want)
 
 
 def state(kernel: FakeKernel, *, macs: bool) -> dict[Ref, Any]:
@@ -281,5 +282,3 @@ def test_the_order_of_the_file_matters_not(a: Desired, random: Any) -> None:
     converge(one, a)
     converge(other, shuffled)
     assert {r: f.origin for r, f in one.facts.items()} == {r: f.origin for r, f in other.facts.items()}
-
-

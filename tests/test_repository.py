@@ -8,10 +8,9 @@ from typing import Any
 
 import jsonschema
 import pytest
-from ruamel.yaml import YAML
 from topo.file.schema import schema
 
-from topo.file.loading import load
+from topo.file.loading import load, load_document
 from topo.file.lowering import lower
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +52,7 @@ def test_sample(path: Path) -> None:
     assert text.startswith("# yaml-language-server: $schema=../schemas/topology.schema.json\n# "), (
         "schema, then what it is"
     )
-    document = YAML(typ="safe").load(text)
+    document = load_document([path])[0]
     jsonschema.Draft202012Validator(schema()).validate(document)
     topology = load([path])
     assert topology.topology == path.stem

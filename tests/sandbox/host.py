@@ -183,7 +183,7 @@ class Host:
     def addresses(self, ns: str, ifname: str) -> set[str]:
         """The addresses of a link, but for IPv6's own link-local ones."""
         entries = self.link(ns, ifname).get("addr_info", [])
-        return {f"{a['local']}/{a['prefixlen']}" for a in entries if a.get("protocol") != "kernel_ll"}
+        return {f"{a['local']}/{a['prefixlen']}" for a in entries if not a["local"].startswith("fe80:")}
 
     def routes(self, ns: str, *selector: str) -> list[dict[str, Any]]:
         """`ip -d -j route show SELECTOR`."""

@@ -23,7 +23,7 @@ _CANARIES = {  # monitor -> what it is shown
     "nft monitor": "nft {} table inet canary",
 }
 _SEEN = {"ip monitor all": "203.0.113.255", "tc monitor": "dev lo", "nft monitor": "canary"}
-_LEARNED = re.compile(r"\[NEIGH\].*\b(REACHABLE|STALE|DELAY|PROBE|FAILED|INCOMPLETE)\b")
+_LEARNED = re.compile(r"\[NEIGH\].*\b(REACHABLE|STALE|DELAY|PROBE|FAILED|INCOMPLETE)\b|\[NEIGH\](Deleted )?ff02::")
 
 
 class _Ear:

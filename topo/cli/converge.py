@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +23,10 @@ from topo.cli.options import (
 )
 from topo.cli.progress import Progress
 from topo.errors import EXIT_DIFFERENCES, EXIT_OK, InputError
+from topo.facts import Desired
+
+if TYPE_CHECKING:
+    from topo.planning.plan import Plan, SavedPlan
 
 
 @click.command(short_help="Make it so.")
@@ -41,14 +46,20 @@ def apply(files: tuple[str, ...], dry_run: bool, adopt: bool, keep: bool, verbos
 
     what = topology_or_plan(files)
     if dry_run:
-        from topo.planning.plan import Plan
-
-        out.plan(what if isinstance(what, Plan) else api.plan(what, adopt=adopt), verbose)
+        out.plan(_saved(what) if isinstance(what, api.SavedPlan) else api.plan(what, adopt=adopt), verbose)
         return EXIT_OK
     with Progress() as progress:
         report = api.apply(what, adopt=adopt, keep=keep, progress=progress)
     out.report("applied", report, verbose)
     return EXIT_OK
+
+
+def _saved(plan: SavedPlan) -> Plan:
+    """A saved plan as one that can be shown."""
+    from topo import api
+
+    desired = Desired(plan.topology, {}, document=plan.document)
+    return api.Plan(plan.topology, plan.changes, desired, plan.warnings)
 
 
 @click.command(short_help="Show what apply would do.")

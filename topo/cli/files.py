@@ -27,10 +27,10 @@ def validate(files: tuple[str, ...], out: Human | Json) -> int:
 @output_option
 def graph(files: tuple[str, ...], language: str, out: Human | Json) -> int:
     """Draw the topology, as text for Mermaid or Graphviz."""
-    from topo.file.lowering import lower
+    from topo import api
     from topo.planning.drawing import FORMATS
 
-    desired = lower(topology(files))
+    desired = api.lower(topology(files))
     out.drawing(desired.name, language, FORMATS[language](desired))
     return EXIT_OK
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from topo.errors import ApplyError, InputError, TopoError, shown
+from topo.errors import InputError, TopoError, shown
 
 if TYPE_CHECKING:
     from topo.api import Applied, CheckResult, Report, Shown
@@ -60,17 +60,17 @@ class Human:
             self._out(shown(row), fg="yellow")
 
     def report(self, done: str, report: Report, verbose: bool = False) -> None:
-        plan = report.plan
-        if not plan.changes:
-            self._out(f"{plan.topology}: nothing to do ({report.seconds:.2f} s)")
-            return
         from topo.planning.plan import lines
 
+        plan = report.plan
         rows = lines(plan)[1:]
         if not verbose:  # what is new is only counted; what was there before is named, unless all of it was to go
             rows = [row for row in rows if row.startswith(_WARNING) or (done == "applied" and row[2] != "+")]
         self._rows(rows, None if verbose else MOST_LINES)
-        self._out(f"{plan.topology}: {done}: {_counts(plan.counts())} in {report.seconds:.2f} s", bold=True)
+        if plan.changes:
+            self._out(f"{plan.topology}: {done}: {_counts(plan.counts())} in {report.seconds:.2f} s", bold=True)
+        else:
+            self._out(f"{plan.topology}: nothing to do ({report.seconds:.2f} s)")
 
     def valid(self, topology: Topology) -> None:
         self._out(f"{topology.topology}: valid")
@@ -141,16 +141,6 @@ class Human:
         _echo(f"topo: {shown(first)}", err=True, fg="red")
         for line in rest:
             _echo(f"      {shown(line)}", err=True)
-        if isinstance(error, ApplyError):
-            self._failure(error)
-
-    def _failure(self, error: ApplyError) -> None:
-        said = str(error)
-        for op, why in error.failed[:10]:
-            if str(why) not in said:
-                _echo(shown(f"      {op.verb} {op.ref.kind} {op.ref}: {why}"), err=True)
-        for change in error.left[:10]:
-            _echo(shown(f"      left: {change.ref.kind} {change.ref} (to {change.action})"), err=True)
 
     def usage_error(self, error: click.ClickException) -> None:
         if isinstance(error, click.exceptions.NoArgsIsHelpError):
@@ -162,7 +152,7 @@ class Human:
         _echo(f"topo: {shown(error.format_message())}", err=True, fg="red")
 
     def interrupted(self, code: int) -> None:
-        _echo("topo: interrupted", err=True)
+        _echo("\n" * sys.stderr.isatty() + "topo: interrupted", err=True)  # the terminal has echoed ^C
 
     def bug(self, error: Exception) -> None:
         _echo(f"topo: internal error: {shown(f'{type(error).__name__}: {error}')}", err=True, fg="red")

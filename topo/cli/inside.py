@@ -8,6 +8,7 @@ import sys
 import click
 
 from topo.errors import InputError
+from topo.facts import HOST
 
 _SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -18,11 +19,13 @@ def _execute(target: str, command: tuple[str, ...]) -> None:
     name, colon, ns = target.partition(":")
     if not colon or not name or not ns:
         raise InputError(f"{target}: which namespace? expected NAME:NS, as in web-lab:web")
-    path = api.enter(name, ns)
+    path = api.enter(name, ns)  # for the host's too: it says whether there is such a topology
     from topo.kernel.enter import execute
 
+    if command[0] == "--" and len(command) > 1:  # click hands it on
+        command = command[1:]
     sys.stdout.flush()
-    execute(path, command, {"TOPO_NAMESPACE": target})
+    execute(None if ns == HOST else path, command, {"TOPO_NAMESPACE": target})
 
 
 @click.command("exec", short_help="Run a command in a namespace.", context_settings=_SETTINGS)

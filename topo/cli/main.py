@@ -85,17 +85,26 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return BROKEN_PIPE
     except TopoError as error:
-        _trace()
         out.error(error)
         return error.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort: a user never sees a traceback
-        _trace()
+        if os.environ.get("TOPO_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
         out.bug(error)
         return EXIT_UNDONE
 
 
 def _invoke(arguments: Sequence[str]) -> int:
-    result = cli.main(args=list(arguments), prog_name="topo", standalone_mode=False)
+    """What `cli.main` does, but for its own treatment of errors: it exits 1 where nobody reads on, which is diff's word."""
+    if "_TOPO_COMPLETE" in os.environ:
+        cli.main(prog_name="topo")  # answers the shell and exits
+    try:
+        with cli.make_context("topo", list(arguments)) as context:
+            result = cli.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
     return result if isinstance(result, int) else EXIT_OK
 
 
@@ -108,13 +117,6 @@ def _output(arguments: Sequence[str]) -> str:
         return "human"
     wanted = "--output=json" in words or ("--output", "json") in pairwise(words)
     return "json" if wanted else "human"
-
-
-def _trace() -> None:
-    if os.environ.get("TOPO_DEBUG"):
-        import traceback
-
-        traceback.print_exc()
 
 
 def main() -> None:

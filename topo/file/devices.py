@@ -101,10 +101,11 @@ class Common:
 
     def _gateways(self, scope: Scope, space: Space, ifname: str, addresses: list[str]) -> None:
         for gateway in self.gateway:
-            if addresses and not reaches(addresses, gateway):
+            if (addresses or self.made) and not reaches(addresses, gateway):
+                has = ", ".join(addresses) or "none"
                 scope.problems.add(
                     (*self.loc, "gateway"),
-                    f"no address of {shown(space, ifname)} reaches the gateway {gateway}: it has {', '.join(addresses)}",
+                    f"no address of {shown(space, ifname)} reaches the gateway {gateway}: it has {has}",
                     "use `routes` with `onlink: true` if it is reachable all the same",
                 )
                 continue
@@ -222,8 +223,7 @@ def _enslave(scope: Scope, space: Space, bridge: Bridge, entry: model.Bridge, lo
         named.append((port.interface if port else str(stated), port, (*loc, "ports", index)))
     if entry.take_over is not None:
         named.append((entry.take_over, None, (*loc, "take_over")))
-        if not space.made:
-            scope.take_over[Ref("link", space.name, (bridge.name,))] = Ref("link", space.name, (entry.take_over,))
+        scope.take_over[Ref("link", space.name, (bridge.name,))] = Ref("link", space.name, (entry.take_over,))
     for ifname, port, at in named:
         ref = Ref("link", space.name, (ifname,))
         if ref in scope.masters:
@@ -353,6 +353,7 @@ def find_bridge(scope: Scope, space: Space, name: str, loc: Loc) -> Bridge | Non
 def _peers(scope: Scope, ns: str, name: str, entry: model.Vxlan, loc: Loc) -> None:
     """FDB entries, neighbours and onlink routes towards the peers."""
     facts, add = scope.facts, scope.add
+    scope.count(len(entry.peers), "peers", loc)
     for index, peer in enumerate(entry.peers):
         if isinstance(peer, str):
             ref = Ref("fdb", ns, (name, ZEROS, peer))

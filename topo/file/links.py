@@ -83,15 +83,13 @@ class Side:
 def lower_links(scope: Scope) -> None:
     scope.bridge_names = {name for space in scope.spaces.values() for name in space.bridges}
     pools: dict[str, addressing.Pool | None] = {}
-    total = 0
     for index, link in enumerate(scope.topology.links):
         loc: Loc = ("links", index)
         sides = [Side(scope, link, i, (*loc, "ends", i)) for i in (0, 1)]
         number = max(len(side.texts) for side in sides)
         if not all(side.texts for side in sides):
             continue
-        total += number
-        scope.count(total, "links", loc)
+        scope.count(number, "links", loc)
         if any(len(side.texts) not in (1, number) for side in sides):
             lengths = " and ".join(str(len(side.texts)) for side in sides)
             scope.problems.add(

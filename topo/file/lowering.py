@@ -69,7 +69,7 @@ def _namespaces(scope: Scope) -> None:
         loc: Loc = ("namespaces", key)
         source = entry.from_
         names = scope.names(key, loc, namespace_name)
-        scope.count(len(first) + len(names), "namespaces", loc)
+        scope.count(len(names), "namespaces", loc)
         for name in names:
             if name in first:
                 scope.problems.add(loc, f"namespace {name!r} is declared twice, first at {path(first[name])}")
@@ -121,8 +121,9 @@ def _devices(scope: Scope) -> None:
     found: list[tuple[Space, str, str, Any, Loc]] = []
     for space in scope.spaces.values():
         if not space.section.model_fields_set.isdisjoint(_LOWER):
-            found += [(space, *device) for device in declare_devices(scope, space)]
-            scope.count(len(found), "interfaces", space.loc)
+            devices = declare_devices(scope, space)
+            scope.count(len(devices), "interfaces", space.loc)
+            found += [(space, *device) for device in devices]
     for space, kind, name, entry, loc in found:
         _LOWER[kind](scope, space, name, entry, loc)
 
@@ -135,8 +136,13 @@ def _masters(scope: Scope) -> None:
         ifname = ref.key[0]
         if not scope.device(bridge.space, ifname, loc):
             continue
+        if ref not in scope.facts:
+            continue  # declared, but wrong
         attrs = scope.facts[ref].attrs
-        if attrs.get("master") is not None:
+        if ref in scope.take_over.values() and ref not in scope.external:
+            message = f"{ifname} is made by this file: state its addresses on {bridge.name}, and {ifname} under `ports`"
+            scope.problems.add(loc, message)
+        elif attrs.get("master") is not None:
             scope.problems.add(loc, f"{ifname} is a port of {attrs['master']} already")
         elif attrs.get("kind") == "bridge" or ifname in bridge.space.bridges:
             scope.problems.add(loc, f"{ifname} is a bridge: a bridge is no port of another, link them by a veth pair")
@@ -146,6 +152,7 @@ def _masters(scope: Scope) -> None:
 
 def _sysctls(scope: Scope, space: Space) -> None:
     section = space.section
+    scope.count(len(section.sysctls), "sysctls", space.loc)
     for name, value in section.sysctls.items():
         ref = Ref("sysctl", space.name, (sysctl_path(name),))
         fact = Fact(ref, {"value": sysctl_text(value)})

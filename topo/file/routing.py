@@ -32,6 +32,8 @@ def outgoing(space: Space, address: str) -> str | None:
 
 def lower_routing(scope: Scope, space: Space) -> None:
     section = space.section
+    for what in ("routes", "rules", "neighbours"):
+        scope.count(len(getattr(section, what)), what, (*space.loc, what))
     for index, route in enumerate(section.routes):
         _Route(scope, space, route, (*space.loc, "routes", index)).lower()
     for index, rule in enumerate(section.rules):

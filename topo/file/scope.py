@@ -110,6 +110,7 @@ class Scope:
         self.below: dict[Ref, tuple[Ref, Loc]] = {}  # link -> the device below it (parent, dev)
         self.default_routes: list[tuple[Space, str, str]] = []  # namespace, gateway, dev: where nothing else is said
         self.stated: dict[int, list[tuple[int, str]]] = {32: [], 128: []}  # see subnets.stated
+        self._counts: dict[str, int] = {}
         self.bridge_names: set[str] = set()
         self.stated_at: dict[Ref, Loc] = {}  # where what can be stated once is stated
 
@@ -178,8 +179,9 @@ class Scope:
         return found
 
     def count(self, number: int, what: str, loc: Loc) -> None:
-        """Stop where the file expands to more than 65,536 of something."""
-        if number > _LIMIT:
+        """Add to how many there are of something; stop where the file expands to more than 65,536."""
+        total = self._counts[what] = self._counts.get(what, 0) + number
+        if total > _LIMIT:
             self.problems.stop(loc, f"the file expands to more than {_LIMIT:,} {what}")
 
 

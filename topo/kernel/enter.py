@@ -65,13 +65,14 @@ def _bind_etc(directory: Path) -> None:
             mount(str(source), str(target), "none", MS_BIND)
 
 
-def execute(path: str, command: Sequence[str], extra: Mapping[str, str] | None = None) -> NoReturn:
-    """Become `command` inside the namespace at `path`; `extra` is added to its environment.
+def execute(path: str | None, command: Sequence[str], extra: Mapping[str, str] | None = None) -> NoReturn:
+    """Become `command` inside the namespace at `path` (None: where this process is); `extra` is added to its environment.
 
     Where the command cannot be started, raises SystemExit with 127 (not found) or 126, as env(1) does.
     Raises as `enter` does.
     """
-    enter(path)
+    if path is not None:
+        enter(path)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these, and a child would inherit that
         signal.signal(number, signal.SIG_DFL)
     try:

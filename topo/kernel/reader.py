@@ -230,7 +230,8 @@ class Reader:
         touched = owned or bool(wants.kinds or space.marked)
         view = _View(space, self.mark)
         if touched:
-            near = None if owned else space.marked | {space.indexes.get(n, 0) for n in wants.links}
+            whole = owned or any(ref.ns == name for ref in self.desired.underlay_mtu)  # which may name any address
+            near = None if whole else space.marked | {space.indexes.get(n, 0) for n in wants.links}
             self._addresses(space, view, near)
             self._routes(space, view, owned)
         if "rule" in wants.kinds:

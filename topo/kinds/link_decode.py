@@ -28,11 +28,12 @@ from topo.kinds.ifla import (
     IFLA_MASTER,
     IFLA_MTU,
     IFLA_TXQLEN,
+    selected,
 )
 from topo.kinds.kind import LinkKind, View
 from topo.kinds.link_kinds import LINK_KINDS
 from topo.kinds.port import decode as decode_port
-from topo.wire import IFINFOMSG, NLATTR, RTM_NEWLINK, S32, STR, attributes
+from topo.wire import IFINFOMSG, RTM_NEWLINK, S32, STR, attributes
 
 _WANTED: Final = frozenset(
     {IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_TXQLEN}
@@ -46,7 +47,7 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
     if kind != RTM_NEWLINK or end - offset < IFINFOMSG.size:
         return ()
     family, _, index, flags, _ = IFINFOMSG.unpack_from(data, offset)
-    found = _walk(data, offset + IFINFOMSG.size, end)
+    found = selected(data, offset + IFINFOMSG.size, end, _WANTED)
     if family or IFLA_IFNAME not in found:  # AF_BRIDGE: the bridge's own view of its ports
         return ()
     ifname, ns = STR.unpack(found[IFLA_IFNAME]), view.ns
@@ -64,19 +65,6 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
         if port := decode_port(data, Ref("port", ns, (ifname,)), attrs.get("kind"), own):
             return fact, port
     return (fact,)
-
-
-def _walk(data: bytes, offset: int, end: int) -> dict[int, bytes]:
-    found = {}
-    unpack, wanted = NLATTR.unpack_from, _WANTED
-    while offset + 4 <= end:
-        size, nla = unpack(data, offset)
-        if size < 4 or offset + size > end:
-            break
-        if (nla := nla & 0x3FFF) in wanted:
-            found[nla] = data[offset + 4 : offset + size]
-        offset += (size + 3) & ~3
-    return found
 
 
 def _u32(data: bytes) -> int:
@@ -117,14 +105,14 @@ def _kind(info: dict[int, bytes], attrs: dict[str, Any]) -> None:
 
 
 def _own(kind: LinkKind, data: dict[int, bytes], attrs: dict[str, Any]) -> None:
-    for name, nla, form, _ in kind.data:
-        if nla in data:
-            try:
+    try:
+        for name, nla, form, _ in kind.data:
+            if nla in data:
                 attrs[name] = form.unpack(data[nla])
-            except (struct.error, IndexError):
-                continue  # shorter than its type: a malformed message states nothing
-    if kind.decode_extra:
-        kind.decode_extra(data, attrs)
+        if kind.decode_extra:
+            kind.decode_extra(data, attrs)
+    except (struct.error, IndexError, ValueError):
+        return  # shorter than its type: a malformed message states nothing more
 
 
 def join(

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from topo.changes import CREATE, DELETE, Env, Op, Rtnl
 from topo.facts import FOREIGN, Fact, Ref, link
-from topo.kinds.ifla import IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, body
+from topo.kinds.ifla import IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, body, selected
 from topo.kinds.kind import DesiredView, Kind
-from topo.wire import BOOL, RTM_NEWLINK, U16, U32, Attr, attr, attr_str, attributes, nest
+from topo.wire import BOOL, RTM_NEWLINK, U16, U32, Attr, attr, attr_str, nest
 
 DATA: Final = (
     Attr("priority", 2, U16, 32),
@@ -36,6 +36,7 @@ DATA: Final = (
 DEFAULTS: Final[Mapping[str, Any]] = {a.name: a.default for a in DATA if a.default is not None}
 _VETH_COST: Final = 2
 _BY_NUMBER: Final = {a.nla: (a.name, a.format.unpack) for a in DATA}
+_VETH_DEFAULTS: Final = {a.nla: a.format.pack(_VETH_COST if a.default is None else a.default) for a in DATA}
 
 
 def decode(data: bytes, ref: Ref, kind: str | None, origin: str) -> Fact | None:
@@ -44,17 +45,19 @@ def decode(data: bytes, ref: Ref, kind: str | None, origin: str) -> Fact | None:
     Of other kinds the default of `cost` is not known, so that one without other settings is there, but foreign:
     to be compared where it is stated, never to be reset.
     """
+    found = selected(data, 0, len(data), _BY_NUMBER)
+    if kind == "veth" and found == _VETH_DEFAULTS:
+        return None
     attrs: dict[str, Any] = {}
-    for nla, value in attributes(data).items():
-        if nla in _BY_NUMBER:
-            name, unpack = _BY_NUMBER[nla]
-            try:
-                attrs[name] = unpack(value)
-            except (struct.error, IndexError):
-                continue  # shorter than its type: a malformed message states nothing
-    default = attrs.items() >= DEFAULTS.items()
+    for nla, value in found.items():
+        name, unpack = _BY_NUMBER[nla]
+        try:
+            attrs[name] = unpack(value)
+        except (struct.error, IndexError):
+            continue  # shorter than its type: a malformed message states nothing
+    default = all(attrs.get(name, unstated) == unstated for name, unstated in DEFAULTS.items())
     if kind == "veth":
-        if default and attrs.get("cost") == _VETH_COST:
+        if default and attrs.get("cost", _VETH_COST) == _VETH_COST:
             return None
         attrs["_cost"] = _VETH_COST
         return Fact(ref, attrs, origin)

@@ -37,8 +37,8 @@ def home(fact: Fact) -> str:
 def replace(desired: Fact, live: Fact) -> frozenset[str]:
     """VNI, port and flags are fixed, and so is the family of `local`.
 
-    A multicast group, and the device that it is heard on, the kernel can change; but only since Linux 6.15 does it
-    leave the old group and join the new one, so topo replaces the device.
+    A multicast group, and the device that it is heard on, the kernel can change. But older ones do so without
+    leaving the old group and joining the new (6.18 does it), so topo replaces the device.
     """
     fixed = _FIXED
     if any(_multicast(fact.attrs.get("group")) for fact in (desired, live)):
@@ -61,7 +61,7 @@ def _family(attrs: Mapping[str, Any]) -> int:
 
 
 def extra(attrs: Mapping[str, Any], env: Env) -> bytes:
-    """IFLA_VXLAN_LINK, and the addresses, whose attributes differ by family. `local` None takes it away."""
+    """IFLA_VXLAN_LINK, and the addresses, whose attributes differ by family."""
     parts = []
     if dev := attrs.get("dev"):
         parts.append(attr_u32(LINK, env.index(*dev)))

@@ -12,7 +12,7 @@ from topo.kinds.registry import KINDS
 from topo.planning.compare import changed
 from topo.planning.lost import with_losses
 from topo.planning.ownership import BY_PROTOCOL, Ownership, require_external
-from topo.planning.rename import rekeyed, renames
+from topo.planning.rename import Names, rekeyed, renames
 from topo.planning.restore import goal
 
 _CAN_BE_TAKEN = BY_PROTOCOL | {"link", "namespace"}
@@ -31,41 +31,29 @@ def diff(
     over what others own. `restore`: the record's originals of foreign things (`planning.restore.originals`).
     Raises OwnershipError for every name that is taken, InputError for every missing device.
     """
-    wanted, back = goal(desired, live, previous, restore or {})
-    return _Diff(desired, live, previous, adopt, wanted, back).run()
+    if desired.external:
+        require_external(desired, live)
+    return _Diff(desired, live, previous, adopt, restore or {}).run()
 
 
 class _Diff:
-    def __init__(
-        self,
-        desired: Desired,
-        live: Live,
-        previous: Desired | None,
-        adopt: bool,
-        wanted: Facts,
-        back: frozenset[Ref],
-    ) -> None:
-        self.desired, self.live, self.previous, self.adopt = desired, live, previous, adopt
-        self.wanted, self.back = wanted, back
+    def __init__(self, desired: Desired, live: Live, previous: Desired | None, adopt: bool, restore: Facts) -> None:
+        if names := _renames(desired, live):
+            live, restore = rekeyed(live, names), rekeyed(Live(restore), names).facts
+            if previous is not None:
+                previous = previous._replace(facts=rekeyed(Live(previous.facts), names).facts)
+        self.desired, self.live, self.adopt = desired, live, adopt
+        self.wanted, self.back = goal(desired, live, previous, restore)
+        self.owner = Ownership(desired, live, previous, adopt)
         self.taken: list[tuple[Ref, str]] = []
 
     def run(self) -> tuple[Change, ...]:
-
-        if self.desired.external:
-            require_external(self.desired, self.live)
-        have, wanted = self.live.facts, self.wanted
-        absent = [ref for ref in wanted if ref not in have]
-        extra = [ref for ref in have if ref not in wanted]
-        if absent and extra and (names := renames(wanted, self.live, absent, extra)):
-            self.live = rekeyed(self.live, names)
-            extra = [ref for ref in self.live.facts if ref not in wanted]
-        self.owner = Ownership(self.desired, self.live, self.previous, self.adopt)
         found: dict[Ref, Change] = {}
         self._wanted(found)
-        self._extra(found, extra)
+        self._extra(found)
         if self.taken:
             raise OwnershipError(self.taken)
-        return self._ordered(with_losses(found, wanted, self.live)) if found else ()
+        return self._ordered(with_losses(found, self.wanted, self.live)) if found else ()
 
     def _wanted(self, found: dict[Ref, Change]) -> None:
         have = self.live.facts
@@ -99,10 +87,10 @@ class _Diff:
         elif change := changed(want, there, ref, owner=True, reason="taken over"):
             found[ref] = change
 
-    def _extra(self, found: dict[Ref, Change], extra: list[Ref]) -> None:
-        for ref in extra:
-            there = self.live.facts[ref]
-            if reason := self.owner.deletes(there, ref):
+    def _extra(self, found: dict[Ref, Change]) -> None:
+        wanted, deletes = self.wanted, self.owner.deletes
+        for ref, there in self.live.facts.items():
+            if ref not in wanted and (reason := deletes(there, ref)):
                 if source := self.owner.attached(ref):
                     there = there._replace(attrs={**there.attrs, "from": source})
                 found[ref] = Change(DELETE, ref, None, there, reason=reason)
@@ -113,3 +101,7 @@ class _Diff:
         return (*kept, *(change for ref, change in closed.items() if ref not in self.wanted))
 
 
+def _renames(desired: Desired, live: Live) -> Names:
+    absent = [ref for ref in desired.facts if ref not in live.facts]
+    extra = [ref for ref in live.facts if ref not in desired.facts] if absent else []
+    return renames(desired.facts, live, absent, extra) if extra else {}

@@ -154,10 +154,13 @@ def within_namespaces(order: Ordering) -> Edges:
 
 
 def replacements(order: Ordering) -> Edges:
-    """The old one goes before the new one comes."""
+    """The old one goes before the new one comes; a veth pair comes with both its ends."""
     for ref, i in order.breaks.items():
         if ref in order.makes:
             yield i, order.makes[ref]
+    for i, op, fact in order.made():
+        if op.verb == CREATE and (peer := fact.attrs.get("peer")) and (j := order.breaks.get(link(*peer))) is not None:
+            yield j, i
 
 
 def side_effects(order: Ordering) -> Edges:
@@ -202,6 +205,15 @@ def address_order(order: Ordering) -> Edges:
             old = [(i, fact) for i in gone if (fact := order.ops[i].old) and ":" not in fact.ref.key[1]]
             before = [i for i, fact in old if deleted_first(fact, new)]
             yield from ((i, j) for i in before) if before else ((j, i) for i, _ in old)
+
+
+def routes_after_flush(order: Ordering) -> Edges:
+    """The last IPv4 address of a link takes its routes along: a route comes to a link when its old addresses are gone."""
+    gone = order.on_link("address", (DELETE,))
+    for i, op, fact in order.made() if gone else ():
+        if op.ref.kind == "route" and op.ref.key[0] == 4:
+            for below in set(links_of(fact)) - set(links_of(op.old) if op.old else ()):
+                yield from ((j, i) for j in gone.get(below, ()) if ":" not in order.ops[j].ref.key[1])
 
 
 def renamed_first(order: Ordering) -> Edges:
@@ -277,6 +289,7 @@ HARD: Final[tuple[Callable[[Ordering], Edges], ...]] = (
     side_effects,
     claims,
     address_order,
+    routes_after_flush,
     renamed_first,
     take_over,
 )
@@ -336,9 +349,7 @@ def stages(changes: Iterable[Change], desired: Desired, live: Live) -> list[list
     for i in networkx.topological_sort(built):
         mine = sockets[i]
         for j in built.pred[i]:
-            after = stage[j] + (mine is None or sockets[j] != mine)
-            if after > stage[i]:
-                stage[i] = after
+            stage[i] = max(stage[i], stage[j] + (mine is None or sockets[j] != mine))
         while len(staged) <= stage[i]:
             staged.append({})
         staged[stage[i]].setdefault(mine or order.ops[i].ref.ns, []).append(order.ops[i])

@@ -169,7 +169,9 @@ def lines(plan: Plan) -> list[str]:
     left = [f"  {line.sign} {line.kind}" for line in found]
     first = max(max(map(len, left)) + 1, 14)
     second = min(max(len(line.name) for line in found) + 2, 44)
-    rows = (f"{start:<{first}} {row.name:<{second}} {row.details}".rstrip() for start, row in zip(left, found, strict=True))
+    rows = (
+        f"{start:<{first}} {row.name:<{second}} {row.details}".rstrip() for start, row in zip(left, found, strict=True)
+    )
     return [f"{plan.topology}: {summary(plan)}", *rows, *(f"  warning: {text}" for text in plan.warnings)]
 
 
@@ -177,7 +179,9 @@ def summary(plan: Plan) -> str:
     """`3 to create, 1 to change, 1 to delete`; a replacement counts as one to create."""
     counts = plan.counts()
     counts[CREATE] += counts.pop(REPLACE)
-    return ", ".join(f"{counts[action]} {words}" for action, words in _WORDS.items() if counts[action]) or "nothing to do"
+    return (
+        ", ".join(f"{counts[action]} {words}" for action, words in _WORDS.items() if counts[action]) or "nothing to do"
+    )
 
 
 def _lines(changes: Iterable[Change]) -> list[Line]:
@@ -227,7 +231,7 @@ def _kind(change: Change) -> str:
 def _name(ref: Ref) -> str:
     if ref.kind != "route":
         return str(ref)
-    family, table, dst, metric, *more = ref.key
+    _, table, dst, metric, *more = ref.key
     words = ["default" if dst in ("0.0.0.0/0", "::/0") else dst]
     words += ["(IPv6)"] * (dst == "::/0")
     words += [f"table {table}"] * (table != 254) + [f"metric {metric}"] * (metric not in (0, 1024))

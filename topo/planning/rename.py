@@ -97,7 +97,10 @@ def _fit(have: Pair, want: Pair, live: Live) -> Names:
         if have[0].ns != first.ns or have[1].ns != second.ns:
             continue
         if all(old == new or new not in live for old, new in ((have[0], first), (have[1], second))) and (
-            have[0].ns != have[1].ns or not {have[0], have[1]} & {first, second} or have[0] == first or have[1] == second
+            have[0].ns != have[1].ns
+            or not {have[0], have[1]} & {first, second}
+            or have[0] == first
+            or have[1] == second
         ):
             return {have[0]: first, have[1]: second}
     return {}
@@ -177,5 +180,3 @@ def _moved_link(attrs: dict[str, Any], ns: str, names: Names, name: Callable[[An
         if isinstance(value, tuple) and (new := names.get(link(*value))):
             changed[below] = (new.ns, *new.key)
     return changed
-
-

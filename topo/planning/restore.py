@@ -76,7 +76,9 @@ def _original(ref: Ref, original: Fact, desired: Desired, live: Live, previous: 
     if ref.kind == "link":
         was = previous.facts.get(ref) if previous else None
         names = was.attrs if was else original.attrs
-        return Fact(ref, {name: original.attrs[name] for name in names if name in stated(original.attrs)}, original.origin)
+        return Fact(
+            ref, {name: original.attrs[name] for name in names if name in stated(original.attrs)}, original.origin
+        )
     return Fact(ref, dict(original.attrs), original.origin)
 
 
@@ -110,6 +112,8 @@ def _foreign(fact: Fact, owner: Ownership) -> bool:
         return False
     if kind == "link":
         return fact.ref in owner.desired.external or fact.ref in owner.was_external
+    if fact.ref in owner.stated:  # made by topo, or its original is in the record since then
+        return False
     if kind == "sysctl":
         return True
     return not owner.place(fact) and (fact.origin in (STATIC, FOREIGN) or kind in ("port", "shaping", "fdb"))

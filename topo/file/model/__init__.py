@@ -3,14 +3,11 @@
 from topo.file.model.interfaces import (
     Bridge,
     BridgeEnd,
-    Defaults,
     Interface,
     InterfaceEnd,
     Link,
     Peer,
     Port,
-    PortSettings,
-    Settings,
     Vxlan,
 )
 from topo.file.model.rules import (
@@ -29,6 +26,7 @@ from topo.file.model.rules import (
     Rule,
     Snat,
 )
+from topo.file.model.settings import Defaults, PortSettings, Settings
 from topo.file.model.topology import Namespace, Section, Source, Topology
 from topo.file.model.values import Entry
 

@@ -15,8 +15,9 @@ from pydantic import (
     model_validator,
 )
 
-from topo.file.model.interfaces import Bridge, Defaults, Ends, Interface, Link, Vxlan, link_form
+from topo.file.model.interfaces import Bridge, Ends, Interface, Link, Vxlan, link_form
 from topo.file.model.rules import Check, Firewall, Nat, Neighbour, Route, Rule
+from topo.file.model.settings import Defaults
 from topo.file.model.values import (
     Entry,
     Ifnames,

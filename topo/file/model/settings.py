@@ -1,0 +1,85 @@
+"""The settings of interfaces: of every one, of the file's defaults, and of a bridge's ports."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
+
+from topo.file.model.values import Entry, SysctlValue, either, single, wrong
+from topo.kinds.shaping import Shaping
+from topo.kinds.spec import Address, InterfaceSettings, Ip, ShortSysctl, canonical_ip
+
+QueueLength = Annotated[StrictInt, Field(ge=0, le=0x7FFFFFFF)]
+Mtu = Annotated[StrictInt, Field(ge=68, le=65535)]
+
+
+def _gateway(value: Any) -> Any:
+    """False, or addresses of which one of each family at most."""
+    if value is False:
+        return False
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list) or not values or not all(isinstance(item, str) for item in values):
+        raise ValueError("an address, a list of one IPv4 and one IPv6 address, or false is expected")
+    found = [canonical_ip(item) for item in values]
+    if len({":" in item for item in found}) < len(found):
+        raise ValueError("one gateway of each family at most")
+    return found
+
+
+_EitherGateway: Final = either(_gateway, Literal[False] | list[str] | str)
+
+
+class Settings(InterfaceSettings):
+    """The settings of every interface, with errors that name their place and nothing else."""
+
+    model_config = Entry.model_config
+
+    addresses: Annotated[list[Address], BeforeValidator(single, json_schema_input_type=list[str] | str)] | None = Field(
+        None, description="its IPv4 and IPv6 addresses with prefix lengths: [10.0.0.1/24, fd00::1/64]"
+    )
+    gateway: Annotated[Literal[False] | list[Ip] | None, _EitherGateway] = Field(
+        None,
+        description="a default route via this address, or one of each family; false for none where a bridge would give one",
+    )
+    sysctls: dict[ShortSysctl, SysctlValue] | None = Field(
+        None, description="its own sysctls by short name: rp_filter: 2, ipv6.accept_ra: 0"
+    )
+
+
+class Defaults(Entry):
+    """Settings for every interface that the file makes and that does not state its own."""
+
+    mtu: Mtu | None = Field(None, description="MTU in bytes; a VXLAN keeps to what its underlay carries")
+    up: StrictBool | None = Field(None, description="whether interfaces are up")
+    txqueuelen: QueueLength | None = Field(None, description="length of the transmit queue in packets")
+    shaping: Shaping | None = Field(None, description="a rate limit on what each sends")
+    sysctls: dict[ShortSysctl, SysctlValue] | None = Field(
+        None, description="sysctls of each by short name: rp_filter: 2, ipv6.accept_ra: 0"
+    )
+
+
+class PortSettings(Entry):
+    """What a bridge knows of one of its ports (bridge(8), bridge link set)."""
+
+    hairpin: bool | None = Field(None, description="frames may go back out of the port they came in by")
+    isolated: bool | None = Field(None, description="isolated ports do not reach each other")
+    learning: bool | None = Field(None, description="addresses are learned from what comes in")
+    flood: bool | None = Field(None, description="unknown unicast is flooded to it")
+    mcast_flood: bool | None = Field(None, description="unknown multicast is flooded to it")
+    bcast_flood: bool | None = Field(None, description="broadcast is flooded to it")
+    neigh_suppress: bool | None = Field(None, description="ARP and ND are answered for known neighbours")
+    guard: bool | None = Field(None, description="BPDU guard: a BPDU coming in disables the port")
+    root_block: bool | None = Field(None, description="it never becomes the root port")
+    fast_leave: bool | None = Field(None, description="multicast stops as soon as a leave comes in")
+    proxy_arp: bool | None = Field(None, description="the bridge answers ARP on it")
+    mcast_to_unicast: bool | None = Field(None, description="multicast is sent to each member as unicast")
+    cost: Annotated[StrictInt, Field(ge=1, le=65535)] | None = Field(None, description="its STP path cost")
+    priority: Annotated[StrictInt, Field(ge=0, le=63)] | None = Field(None, description="its STP priority")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_vlan(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "vlan" in value:
+            raise wrong("vlan-aware bridges are not built in yet", "vlan", value=value["vlan"])
+        return value
