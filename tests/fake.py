@@ -175,12 +175,14 @@ class FakeKernel:
             _refuse(errno.ENODEV, new.ref, "master")
         attrs = {**(there.attrs if there else self._defaults(new.attrs["kind"])), **new.attrs}
         attrs.pop("_half", None)
+        if attrs.get("created_in") is None:
+            attrs.pop("created_in", None)
         self.facts[new.ref] = Fact(new.ref, attrs)
 
     def _defaults(self, kind: str) -> dict[str, Any]:
         self.serial += 1
         data = {a.name: a.default for a in LINK_KINDS[kind].data}
-        base = {"kind": kind, "up": False, "master": None, "mtu": 1500, "txqueuelen": 1000}
+        base = {"kind": kind, "up": False, "master": None, "mtu": 1500, "txqueuelen": 1000, "alias": ""}
         return {**base, "mac": f"02:00:00:00:{self.serial >> 8:02x}:{self.serial & 255:02x}", **data}
 
     def _update(self, op: Op) -> None:
@@ -252,7 +254,7 @@ class FakeKernel:
             self.lingering.discard(ref)
             return
         if ref not in self.facts:
-            _refuse(errno.ENODEV if ref.kind == "link" else errno.ENOENT, ref)
+            _refuse(errno.ENODEV if ref.kind in ("link", "port") else errno.ENOENT, ref)
         if ref.kind == "namespace":
             self._delete_namespace(ref)
         elif ref.kind == "link":

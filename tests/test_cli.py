@@ -274,10 +274,18 @@ def test_a_topology_from_stdin(capsys: Capture, replace: Replace, monkeypatch: p
 def test_destroy_takes_a_name_or_a_file(capsys: Capture, replace: Replace, lab: str) -> None:
     calls = replace("destroy", a_report(deleted("web")))
     code, out, _ = said(capsys, "destroy", "lab")
-    assert (code, out) == (0, "lab: destroyed: 0 created, 0 changed, 1 deleted in 0.08 s\n")
+    assert (code, out) == (0, "lab: destroyed: 1 deleted in 0.08 s\n")
     assert calls[0][0] == ("lab",)
     assert said(capsys, "destroy", lab)[0] == 0
     assert calls[1][0][0].topology == "lab"
+
+
+def test_destroy_takes_one_topology_at_a_time(capsys: Capture, replace: Replace, lab: str) -> None:
+    calls = replace("destroy", a_report())
+    for arguments in (("a", "b"), ("lab", lab)):
+        code, _, err = said(capsys, "destroy", *arguments)
+        assert (code, "one topology at a time" in err) == (2, True)
+    assert calls == []
 
 
 # what is there
@@ -442,14 +450,16 @@ def test_every_error_has_its_words_and_exit_code(
     assert found["error"] == type(error).__name__
 
 
-def test_a_failed_apply_tells_programs_what_failed_and_what_is_left(capsys: Capture, replace: Replace, lab: str) -> None:
+def test_a_failed_apply_tells_programs_what_failed_and_what_is_left(
+    capsys: Capture, replace: Replace, lab: str
+) -> None:
     error = ApplyError("it failed", failed=[(OP, KernelError(22, "no such thing"))], undone=False, left=[created(1)])
     replace("apply", error)
     found = document(capsys, "apply", lab)[1]
-    ref = {"kind": "link", "namespace": "web", "key": ["eth0"]}
+    ref = ["link", "web", ["eth0"]]
     assert found["undone"] is False
     assert found["failed"] == [{"verb": "create", "ref": ref, "errno": 22, "extack": "no such thing"}]
-    assert found["left"] == [{"kind": "namespace", "namespace": "n1", "key": []}]
+    assert found["left"] == [["namespace", "n1", []]]
 
 
 def test_a_name_cannot_write_to_the_terminal(capsys: Capture, replace: Replace, lab: str) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from fake import FakeKernel
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from topo.changes import DELETE, Change
-from topo.facts import FOREIGN, HOST, STATIC, Desired, Fact, Facts, Ref, link
+from topo.facts import FOREIGN, HOST, STATIC, Desired, Fact, Facts, Ref, link, links_of
 from topo.kinds.registry import KINDS
 from topo.planning.compare import View
 from topo.planning.diff import diff
@@ -92,8 +92,8 @@ def _devices(d: Draft, spaces: list[str], bridges: list[str]) -> None:
             number = free.pop(d.some(*range(len(free))))
             ns, made = d.some(HOST, *spaces), {"created_in": HOST} if d.coin() else {}
             made = {} if ns == HOST else made
-            attrs = d.maybe(mtu=(1450, 1400), ttl=(0, 64))
-            attrs["local"] = d.some("192.0.2.1", "192.0.2.2")  # the kernel cannot take it away again
+            attrs = d.maybe(ttl=(0, 64))  # what has no default that topo knows is always stated
+            attrs |= {"mtu": d.some(1450, 1400), "local": d.some("192.0.2.1", "192.0.2.2")}
             master = d.some(None, *bridges) if ns == HOST else None
             ref = d.add("link", ns, (name,), kind="vxlan", id=number, port=4789, learning=d.coin(), up=True, master=master,
                         **made, **attrs)  # fmt: skip
@@ -184,15 +184,21 @@ def converge(
 
 
 def state(kernel: FakeKernel, *, macs: bool) -> dict[Ref, Any]:
+    """The state, without MAC addresses where they are chance, and without the sysctls of topo's own links and
+    namespaces: what those were before is not known for links that were made or renamed since it was read."""
     hidden = () if macs else ("mac",)
     return {
         ref: ({k: v for k, v in fact.attrs.items() if k[0] != "_" and k not in hidden}, fact.origin)
         for ref, fact in kernel.facts.items()
-        if not (ref.kind == "sysctl" and fact.attrs == {"value": "0"})
+        if ref.kind != "sysctl" or (fact.attrs != {"value": "0"} and ref.ns == HOST and links_of(fact) in ((), (NIC,)))
     }
 
 
-MANY = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+MANY = settings(
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+)
 EMPTY = Desired("lab", {})
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from topo.file.schema import schema
 
 from topo.file.loading import load, load_document
 from topo.file.lowering import lower
+from topo.file.schema import schema
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = ROOT / "schemas/topology.schema.json"
@@ -52,7 +52,7 @@ def test_sample(path: Path) -> None:
     assert text.startswith("# yaml-language-server: $schema=../schemas/topology.schema.json\n# "), (
         "schema, then what it is"
     )
-    document = load_document([path])[0]
+    document = dict(load_document([path]))
     jsonschema.Draft202012Validator(schema()).validate(document)
     topology = load([path])
     assert topology.topology == path.stem

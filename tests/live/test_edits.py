@@ -43,7 +43,7 @@ class Lab:
 
     def __init__(self, host: Host, text: str = STAR) -> None:
         self.host, self.text = host, text
-        self.before = host.everywhere()
+        self.before = host.settled()
         self.apply(text)
 
     def apply(self, text: str) -> str:
@@ -51,7 +51,6 @@ class Lab:
         self.text = text
         said = self.host.ok("apply", self.host.file(text)).text
         self.host.ok("diff", self.host.directory / "lab.yaml")
-        self.host.settle()
         return said
 
     def edit(self, *changes: tuple[str, str]) -> str:
@@ -59,7 +58,7 @@ class Lab:
 
     def destroy(self) -> None:
         self.host.ok("destroy", "edit")
-        assert self.host.everywhere() == self.before
+        self.host.same(self.before)
 
 
 @pytest.fixture
@@ -289,5 +288,7 @@ def test_setting_added_changed_in_place(
     now = host.run(command, ns)
     assert shows in now
     assert now != before
+    star.apply(STAR)
+    assert host.run(command, ns) == before, "what is no longer stated goes back to the kernel's default"
     assert _indexes(host, LINKS) == kept
     star.destroy()

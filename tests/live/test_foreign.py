@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from sandbox.host import Host
 from sandbox.monitor import unchanged
-from sandbox.snapshot import shape
 
 LAB = """
 topology: ours
@@ -70,8 +69,7 @@ def _gone(host: Host) -> None:
 
 def test_strangers_stay(host: Host) -> None:
     _strangers(host)
-    host.settle()
-    before = host.everywhere()
+    before = host.settled()
     host.ok("apply", host.file(LAB))
     assert host.ping("web", "10.10.0.1")
     host.ok(
@@ -82,8 +80,7 @@ def test_strangers_stay(host: Host) -> None:
     for section, found in before["host"].items():
         assert all(item in with_ours["host"][section] for item in found), section
     host.ok("destroy", "ours")
-    host.settle()
-    assert host.everywhere() == before
+    host.same(before)
     _gone(host)
 
 
@@ -104,10 +101,10 @@ def test_routes_of_a_daemon_stay_on_our_interfaces(host: Host) -> None:
 
 
 def test_two_topologies_do_not_meet(host: Host) -> None:
-    before = host.everywhere()
+    before = host.settled()
     ours, theirs = host.file(LAB, "ours.yaml"), host.file(OTHER, "theirs.yaml")
     host.ok("apply", theirs)
-    alone = shape(host.everywhere())
+    alone = host.settled()
     host.ok("apply", ours)
     assert {item["name"] for item in _listed(host)} == {"ours", "theirs"}
     host.ok("diff", theirs)
@@ -115,11 +112,10 @@ def test_two_topologies_do_not_meet(host: Host) -> None:
     assert host.ping("mail", "10.17.0.1")
     assert host.ping("web", "10.10.0.1")
     host.ok("destroy", ours)
-    host.settle()
-    assert shape(host.everywhere()) == alone
+    host.same(alone, but_for_macs=True)
     host.ok("diff", theirs)
     host.ok("destroy", theirs)
-    assert host.everywhere() == before
+    host.same(before)
 
 
 def _listed(host: Host) -> list[dict[str, object]]:
@@ -205,8 +201,7 @@ def test_existing_interface_is_given_back(host: Host) -> None:
     host.run("ip link add nic0 type veth peer name far0")
     host.run("ip link set nic0 up mtu 1400")
     host.run("ip addr add 10.88.0.1/24 dev nic0")
-    host.settle()
-    before = host.everywhere()
+    before = host.settled()
     lab = host.file(
         "topology: ours\n"
         "interfaces:\n"
@@ -221,6 +216,5 @@ def test_existing_interface_is_given_back(host: Host) -> None:
     assert host.link("host", "far0")["master"] == "br0"
     host.ok("diff", lab)
     host.ok("destroy", lab)
-    host.settle()
-    assert host.everywhere() == before
+    host.same(before)
     host.run("ip link del nic0")

@@ -39,7 +39,7 @@ def test_leaks_are_seen_and_swept(host: Host) -> None:
 
 
 def test_traffic_and_snapshot(host: Host) -> None:
-    before = host.everywhere()
+    before = host.settled()
     for ns in ("a", "b"):
         host.run(f"ip netns add {ns}")
     host.run("ip link add eth0 netns a type veth peer name eth0 netns b")
@@ -47,18 +47,17 @@ def test_traffic_and_snapshot(host: Host) -> None:
         host.run(f"ip addr add 10.9.0.{number}/24 dev eth0", ns)
         host.run("ip link set eth0 up", ns)
         host.run("ip link set lo up", ns)
-    host.settle()
     still = host.everywhere()
     host.serve("b", 8000, "hello")
     assert host.ping("a", "10.9.0.2")
     assert host.silent("a", "10.9.0.3")
     assert host.fetch("a", "http://10.9.0.2:8000/") == "hello ::ffff:10.9.0.1"
-    assert host.everywhere() == still, "learned neighbours are no change"
+    host.same(still)
     host.run("ip addr add 10.9.1.1/24 dev eth0", "a")
     assert host.everywhere() != still
     for ns in ("a", "b"):
         host.run(f"ip netns del {ns}")
-    assert host.everywhere() == before
+    host.same(before)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def _seconds(host: Host, *arguments: object) -> float:
 
 
 def test_a_thousand_namespaces(host: Host) -> None:
-    before = host.everywhere()
+    before = host.settled()
     took = {"apply": _seconds(host, "apply", STAR)}
     assert len(host.namespaces()) == 1000
     index = host.ifindex("h500", "eth0")
@@ -30,7 +30,7 @@ def test_a_thousand_namespaces(host: Host) -> None:
     assert host.ping("h777", "10.100.0.1")
     assert host.ifindex("h500", "eth0") == index
     took["destroy"] = _seconds(host, "destroy", STAR)
-    assert host.everywhere() == before
+    host.same(before)
     assert took["apply"] < 15, took
     assert took["again"] < 6, took
     assert took["diff"] < 6, took

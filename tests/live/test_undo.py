@@ -8,7 +8,6 @@ import sys
 import pytest
 from sandbox.host import ROOT, Host, until
 from sandbox.leaks import RECORD
-from sandbox.snapshot import shape
 
 GOOD = """
 topology: undo
@@ -49,15 +48,14 @@ def _foreign_vxlan(host: Host) -> None:
 def test_first_apply_is_undone(host: Host, case: str) -> None:
     added, words = REFUSED[case]
     _foreign_vxlan(host)
-    before = host.everywhere()
+    before = host.settled()
     failed = host.topo("apply", host.file(GOOD + added))
     assert failed.code == 3, failed.text
     for word in words:
         assert word in failed.err
-    host.settle()
-    assert host.everywhere() == before
+    host.same(before)
     assert host.topo("destroy", "undo").code == 0
-    assert host.everywhere() == before
+    host.same(before)
     host.run("ip link del theirs")
 
 
@@ -68,8 +66,7 @@ def test_edit_is_undone(host: Host, case: str) -> None:
     _foreign_vxlan(host)
     good = host.file(GOOD, "good.yaml")
     host.ok("apply", good)
-    host.settle()
-    before = shape(host.everywhere())
+    before = host.settled()
     indexes = [host.ifindex("host", "br0"), host.ifindex("a", "eth0")]
     edited = GOOD.replace("  b: {}\n", "  c: {routes: [{to: 10.9.0.0/16, via: 10.10.0.1}]}\n").replace(
         "b:eth0", "c:eth0"
@@ -79,8 +76,7 @@ def test_edit_is_undone(host: Host, case: str) -> None:
     assert failed.code == 3, failed.text
     for word in words:
         assert word in failed.err
-    host.settle()
-    assert shape(host.everywhere()) == before
+    host.same(before, but_for_macs=True)
     assert host.link("a", "eth0")["address"] == "02:00:00:00:00:0a"
     assert [host.ifindex("host", "br0"), host.ifindex("a", "eth0")] == indexes
     host.ok("diff", good)
@@ -91,16 +87,16 @@ def test_edit_is_undone(host: Host, case: str) -> None:
 
 def test_parent_that_is_not_there(host: Host) -> None:
     lab = host.file(GOOD + "interfaces:\n  mv0: {kind: macvlan, parent: no-such-nic}\n")
-    before = host.everywhere()
+    before = host.settled()
     failed = host.topo("apply", lab)
     assert failed.code in (2, 3), failed.text
     assert "no-such-nic" in failed.err
-    assert host.everywhere() == before
+    host.same(before)
 
 
 def test_name_taken_meanwhile(host: Host) -> None:
     """Someone takes a name after topo has looked and written its record, and before it gets there."""
-    before = host.everywhere()
+    before = host.settled()
     lab = host.file(GOOD)
     slow = [
         "strace",
@@ -123,7 +119,7 @@ def test_name_taken_meanwhile(host: Host) -> None:
     assert "br0" in said
     assert host.link("host", "br0")["linkinfo"]["info_kind"] == "ifb", "it is theirs, and stays"
     host.run("ip link del br0")
-    assert host.everywhere() == before
+    host.same(before)
 
 
 def test_keep_leaves_what_was_done(host: Host) -> None:
@@ -135,7 +131,7 @@ def test_keep_leaves_what_was_done(host: Host) -> None:
 
 
 def test_failed_destroy_by_name_needs_no_file(host: Host) -> None:
-    before = host.everywhere()
+    before = host.settled()
     host.ok("apply", host.file(GOOD))
     host.ok("destroy", "undo")
-    assert host.everywhere() == before
+    host.same(before)

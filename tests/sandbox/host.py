@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sandbox.snapshot import inside, output, read_json, ruleset, snapshot
+from sandbox.snapshot import changed, inside, output, read_json, ruleset, shape, snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "samples"
@@ -197,13 +197,35 @@ class Host:
         """A snapshot of the host and of every namespace in /run/netns."""
         return {ns: snapshot(ns) for ns in ("host", *sorted(self.namespaces()))}
 
+    def settled(self) -> dict[str, dict[str, Any]]:
+        """As `everywhere`, once two in a row agree: the kernel is done with what it does by itself."""
+        now = self.everywhere()
+        for _ in range(20):
+            time.sleep(0.05)
+            before, now = now, self.everywhere()
+            if before == now:
+                return now
+        pytest.fail(f"this changes by itself: {changed(before, now)}", pytrace=False)
+
+    def same(self, before: dict[str, dict[str, Any]], *, but_for_macs: bool = False) -> None:
+        """Fail unless everything is, or within 3 seconds comes to be, as it was `before`.
+
+        `but_for_macs` is for links that were made anew, and have other random MAC addresses.
+        """
+        form = shape if but_for_macs else dict
+        until(lambda: form(self.everywhere()) == form(before), 3)
+        differences = changed(form(before), form(self.everywhere()))
+        if differences:
+            pytest.fail("not as before:\n" + "\n".join(differences), pytrace=False)
+
     def settle(self, *namespaces: str) -> None:
-        """Wait until duplicate address detection is over and links have their final state."""
+        """Wait until no duplicate address detection and no spanning tree is under way, there or everywhere."""
         for ns in namespaces or ("host", *sorted(self.namespaces())):
-            assert until(lambda ns=ns: not _moving(ns), 10), f"{ns}: still tentative after 10 s"  # type: ignore[misc]
+            assert until(lambda ns=ns: not _moving(ns), 10), f"{ns} does not settle"  # type: ignore[misc]
 
 
 def _moving(ns: str) -> bool:
+    """Whether duplicate address detection or a spanning tree is still under way."""
     addresses = output(ns, "ip", "-6", "-o", "addr", "show", "tentative")
     ports = output(ns, "bridge", "link")
     return bool(addresses.strip()) or " state listening" in ports or " state learning" in ports

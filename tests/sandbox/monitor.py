@@ -196,11 +196,10 @@ def _messages(protocols: dict[str, str], text: str, data: bytes) -> Iterator[Cal
 @contextmanager
 def unchanged(host: Host) -> Iterator[None]:
     """Fails where anything lasting on the host or in a namespace, or any file in /run, is another afterwards."""
-    host.settle()
-    before, files = host.everywhere(), _files()
+    before, files = host.settled(), _files()
     yield
     assert _files() == files
-    assert host.everywhere() == before
+    host.same(before)
 
 
 def _files() -> dict[str, tuple[int, int, bytes]]:

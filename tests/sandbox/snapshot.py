@@ -1,7 +1,8 @@
 """What the kernel holds in one namespace, as iproute2 and nft tell it, without what changes by itself.
 
-Left out: counters, handles, ifindexes, timers, what was learned (neighbours, FDB entries), IPv6's duplicate address
-detection under way, and the local routing table, which the kernel fills from the addresses.
+Left out: counters, handles, ifindexes, timers, what was learned (neighbours, FDB entries), and what the kernel makes
+of the rest by itself when it gets to it: the carrier, link-local addresses and their routes, multicast groups, and the
+local routing table.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _PASSING = {  # keys of iproute2's JSON that tell of indexes, of time, or of how
     "ifindex",
     "link_index",
     "link_netnsid",
+    "operstate",
     "handle",
     "valid_life_time",
     "preferred_life_time",
@@ -27,6 +29,7 @@ _PASSING = {  # keys of iproute2's JSON that tell of indexes, of time, or of how
     "probes",
     "refcnt",
 }
+_CARRIER = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
 _LASTING = {"permanent", "static", "PERMANENT"}
 
 
@@ -52,6 +55,12 @@ def read_json(ns: str, *command: str) -> list[dict[str, Any]]:
 def snapshot(ns: str) -> dict[str, Any]:
     """Everything lasting in namespace `ns`, each section sorted; two are equal where nothing lasting differs."""
     links = read_json(ns, "ip", "-d", "-j", "addr")
+    ports = read_json(ns, "bridge", "-d", "-j", "link")
+    for port in ports:
+        port.pop("link", None)  # the peer, as `if7` where it is elsewhere
+    for link in links:
+        link["flags"] = [flag for flag in link["flags"] if flag not in _CARRIER]
+        link["addr_info"] = [a for a in link["addr_info"] if not a.get("local", "").startswith("fe80:")]
     sections: dict[str, Any] = {
         "links": links,
         "routes": [
@@ -59,14 +68,14 @@ def snapshot(ns: str) -> dict[str, Any]:
         ],
         "rules": [r for v in ("-4", "-6") for r in read_json(ns, "ip", v, "-j", "rule")],
         "neighbours": [n for n in read_json(ns, "ip", "-d", "-j", "neigh") if _lasts(n.get("state"))],
-        "fdb": [e for e in read_json(ns, "bridge", "-j", "fdb") if _lasts(e.get("state"))],
-        "ports": read_json(ns, "bridge", "-d", "-j", "link"),
+        "fdb": [e for e in read_json(ns, "bridge", "-j", "fdb") if _lasts(e.get("state")) and not _group(e)],
+        "ports": ports,
         "qdiscs": read_json(ns, "tc", "-j", "qdisc"),
         "classes": [
-            c | {"dev": link["ifname"]}
+            f"{link['ifname']}: {line}"
             for link in links
             if link.get("qdisc") == "htb"
-            for c in read_json(ns, "tc", "-j", "class", "show", "dev", link["ifname"])
+            for line in output(ns, "tc", "class", "show", "dev", link["ifname"]).splitlines()
         ],
         "nft": ruleset(ns),
     }
@@ -82,8 +91,7 @@ def ruleset(ns: str) -> list[dict[str, Any]]:
 
 def shape(everywhere: dict[str, Any]) -> dict[str, Any]:
     """Snapshots without what is another each time that a link is made: random MAC addresses, and what comes of them."""
-    text = re.sub(r"fe80::[0-9a-f:]+", "LINK-LOCAL", json.dumps(everywhere))
-    text = re.sub(r"\b[0-9a-f]{4}\.([0-9a-f]{1,2}:){5}[0-9a-f]{1,2}\b", "BRIDGE-ID", text)
+    text = re.sub(r"\b[0-9a-f]{4}\.([0-9a-f]{1,2}:){5}[0-9a-f]{1,2}\b", "BRIDGE-ID", json.dumps(everywhere))
     text = re.sub(r"\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b", "MAC", text)
     found: dict[str, Any] = json.loads(text, object_hook=_without_numbers)
     return {ns: {name: _sorted(items) for name, items in sections.items()} for ns, sections in found.items()}
@@ -94,6 +102,19 @@ def _without_numbers(value: dict[str, Any]) -> dict[str, Any]:
     for name in ("id", "no", "designated_port") if "info_slave_kind" in value else ():
         value["info_slave_data"].pop(name, None)
     return value
+
+
+def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What two snapshots of everywhere differ in, item by item, as `- ` what was and `+ ` what is."""
+    found = []
+    for ns in sorted({*before, *now}):
+        for name in sorted({*before.get(ns, {}), *now.get(ns, {})}):
+            was, is_ = before.get(ns, {}).get(name, []), now.get(ns, {}).get(name, [])
+            found += [f"- {ns} {name}: {item}" for item in was if item not in is_]
+            found += [f"+ {ns} {name}: {item}" for item in is_ if item not in was]
+            if was != is_ and not found:
+                found.append(f"~ {ns} {name}: {len(was)} items, now {len(is_)}")
+    return found
 
 
 def sysctls(ns: str) -> dict[str, str]:
@@ -108,8 +129,14 @@ def sysctls(ns: str) -> dict[str, str]:
 
 
 def _derived(route: dict[str, Any]) -> bool:
-    kernels = route.get("protocol") == "kernel" and route.get("table") == "local"
-    return kernels or route.get("protocol") == "ra" or route.get("type") == "multicast"
+    kernels = route.get("protocol") == "kernel"
+    derived = route.get("table") == "local" or route["dst"] == "fe80::/64" or route.get("type") == "multicast"
+    return (kernels and derived) or route.get("protocol") == "ra"
+
+
+def _group(entry: dict[str, Any]) -> bool:
+    """Whether it is a multicast group that the device listens to."""
+    return bool(int(entry["mac"][:2], 16) & 1)
 
 
 def _lasts(state: object) -> bool:

@@ -50,7 +50,7 @@ def apply(files: tuple[str, ...], dry_run: bool, adopt: bool, keep: bool, verbos
         return EXIT_OK
     with Progress() as progress:
         report = api.apply(what, adopt=adopt, keep=keep, progress=progress)
-    out.report("applied", report, verbose)
+    out.applied(report, verbose)
     return EXIT_OK
 
 
@@ -118,7 +118,7 @@ def destroy(target: tuple[str, ...], keep: bool, verbose: bool, out: Human | Jso
     what = named_or_loaded(target)
     with Progress() as progress:
         report = api.destroy(what, keep=keep, progress=progress)
-    out.report("destroyed", report, verbose)
+    out.destroyed(report, verbose)
     return EXIT_OK
 
 

@@ -38,7 +38,9 @@ def graph(files: tuple[str, ...], language: str, out: Human | Json) -> int:
 @click.command(short_help="Print the JSON Schema of topology files.")
 def schema() -> int:
     """Print the JSON Schema of topology files, for editors."""
+    import json
+
     from topo import api
 
-    click.echo(Json.text(api.schema()))
+    click.echo(json.dumps(api.schema(), indent=2, ensure_ascii=False))
     return EXIT_OK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from topo.planning.plan import Plan
 
 MOST_LINES: Final = 40  # of a plan, without --verbose
+MOST_COLUMNS: Final = 240  # of one of them
 
 
 def _coloured(stream: object) -> bool:
@@ -46,31 +47,47 @@ class Human:
 
         head, *rows = lines(plan)
         self._out(shown(head), bold=True)
-        self._rows(rows, None if verbose else MOST_LINES)
+        self._rows(rows, verbose)
 
-    def _rows(self, rows: Sequence[str], most: int | None) -> None:
+    def _rows(self, rows: Sequence[str], verbose: bool) -> None:
         """The lines of a plan; its warnings are shown however long it is."""
         warnings = [row for row in rows if row.startswith(_WARNING)]
-        rows = [row for row in rows if not row.startswith(_WARNING)]
-        for row in rows[:most]:
-            self._out(shown(row), fg=_COLOURS.get(row.split(maxsplit=1)[0], ""))
-        if most is not None and len(rows) > most:
-            self._out(f"  ... and {len(rows) - most:,} more; --verbose shows all", dim=True)
+        rows = _aligned([shown(row) for row in rows if not row.startswith(_WARNING)])
+        for row in rows if verbose else rows[:MOST_LINES]:
+            text = row if verbose or len(row) <= MOST_COLUMNS else row[: MOST_COLUMNS - 4] + " ..."
+            self._out(text, fg=_COLOURS.get(row.split(maxsplit=1)[0], ""))
+        if not verbose and len(rows) > MOST_LINES:
+            self._out(f"  ... and {len(rows) - MOST_LINES:,} more; --verbose shows all", dim=True)
         for row in warnings:
             self._out(shown(row), fg="yellow")
 
-    def report(self, done: str, report: Report, verbose: bool = False) -> None:
+    def applied(self, report: Report, verbose: bool = False) -> None:
+        """What is new is only counted; what was there before is named."""
+        done = self._report(report, verbose, lambda row: row[2] != "+")
+        if done:
+            changed = done["update"] + done["replace"]
+            words = f"{done['create']:,} created, {changed:,} changed, {done['delete']:,} deleted"
+            self._out(f"{report.plan.topology}: applied: {words} in {report.seconds:.2f} s", bold=True)
+        else:
+            self._out(f"{report.plan.topology}: nothing to do ({report.seconds:.2f} s)")
+
+    def destroyed(self, report: Report, verbose: bool = False) -> None:
+        """That things are deleted is the point: they are only counted."""
+        done = self._report(report, verbose, lambda row: False)
+        if done:
+            back = done["create"] + done["update"] + done["replace"]
+            words = f"{done['delete']:,} deleted" + (f", {back:,} put back" if back else "")
+            self._out(f"{report.plan.topology}: destroyed: {words} in {report.seconds:.2f} s", bold=True)
+        else:
+            self._out(f"{report.plan.topology}: nothing is there, nothing to do ({report.seconds:.2f} s)")
+
+    def _report(self, report: Report, verbose: bool, worth: Callable[[str], bool]) -> dict[str, int]:
+        """Shows the lines of a run that are `worth` it; its counts, empty where nothing was done."""
         from topo.planning.plan import lines
 
-        plan = report.plan
-        rows = lines(plan)[1:]
-        if not verbose:  # what is new is only counted; what was there before is named, unless all of it was to go
-            rows = [row for row in rows if row.startswith(_WARNING) or (done == "applied" and row[2] != "+")]
-        self._rows(rows, None if verbose else MOST_LINES)
-        if plan.changes:
-            self._out(f"{plan.topology}: {done}: {_counts(plan.counts())} in {report.seconds:.2f} s", bold=True)
-        else:
-            self._out(f"{plan.topology}: nothing to do ({report.seconds:.2f} s)")
+        rows = lines(report.plan)[1:]
+        self._rows([row for row in rows if verbose or row.startswith(_WARNING) or worth(row)], verbose)
+        return report.plan.counts() if report.plan.changes else {}
 
     def valid(self, topology: Topology) -> None:
         self._out(f"{topology.topology}: valid")
@@ -151,8 +168,8 @@ class Human:
             _echo(context.get_usage(), err=True)
         _echo(f"topo: {shown(error.format_message())}", err=True, fg="red")
 
-    def interrupted(self, code: int) -> None:
-        _echo("\n" * sys.stderr.isatty() + "topo: interrupted", err=True)  # the terminal has echoed ^C
+    def interrupted(self, code: int, words: str) -> None:
+        _echo("\n" * sys.stderr.isatty() + f"topo: {words}", err=True)  # the terminal has echoed ^C
 
     def bug(self, error: Exception) -> None:
         _echo(f"topo: internal error: {shown(f'{type(error).__name__}: {error}')}", err=True, fg="red")
@@ -170,11 +187,20 @@ def _plural(number: int, word: str) -> str:
     return word if number == 1 else word + "s"
 
 
-def _counts(counts: dict[str, int]) -> str:
-    changed = counts.get("update", 0) + counts.get("replace", 0)
-    return f"{counts.get('create', 0):,} created, {changed:,} changed, {counts.get('delete', 0):,} deleted"
+_BELOW = " " * 8  # what is told about the row above
+
+
+def _aligned(rows: list[str]) -> list[str]:
+    """Rows that were aligned among others, with no more space between their columns than they need."""
+    if len(rows) > MOST_LINES:
+        return rows
+    width = max(map(len, rows), default=0)
+    heads = [row for row in rows if not row.startswith(_BELOW)]
+    blank = [all(row[i : i + 1] in ("", " ") for row in heads) for i in range(width)]
+    keep = [i for i in range(width) if i < 2 or not all(blank[i - 2 : i + 1])]
+    return [row if row.startswith(_BELOW) else "".join(row[i : i + 1] for i in keep) for row in rows]
 
 
 def _when(at: float) -> str:
     """A time on this host's clock, as `ls -l --time-style=long-iso` has it."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else "-"

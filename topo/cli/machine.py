@@ -34,7 +34,8 @@ class Json:
 
     @staticmethod
     def text(document: dict[str, Any]) -> str:
-        return json.dumps(document, indent=2, ensure_ascii=False)
+        """On one line: plans of large topologies are large."""
+        return json.dumps(document, ensure_ascii=False)
 
     def _print(self, kind: str, **rest: Any) -> None:
         sys.stdout.write(self.text({"format": FORMAT, "kind": kind, **rest}) + "\n")
@@ -49,7 +50,13 @@ class Json:
     def note(self, text: str) -> None:
         """Words for people only."""
 
-    def report(self, done: str, report: Report, verbose: bool = False) -> None:
+    def applied(self, report: Report, verbose: bool = False) -> None:
+        self._report("applied", report)
+
+    def destroyed(self, report: Report, verbose: bool = False) -> None:
+        self._report("destroyed", report)
+
+    def _report(self, done: str, report: Report) -> None:
         plan = report.plan.to_json()
         self._print(
             "result",
@@ -103,8 +110,8 @@ class Json:
     def usage_error(self, error: click.ClickException) -> None:
         self._print("error", error="UsageError", message=error.format_message(), exit_code=EXIT_INPUT)
 
-    def interrupted(self, code: int) -> None:
-        self._print("error", error="Interrupted", message="interrupted", exit_code=code)
+    def interrupted(self, code: int, words: str) -> None:
+        self._print("error", error="Interrupted", message=words, exit_code=code)
 
     def bug(self, error: Exception) -> None:
         self._print("error", error="InternalError", message=f"{type(error).__name__}: {error}", exit_code=EXIT_UNDONE)
@@ -114,8 +121,9 @@ def _applied(item: Applied) -> dict[str, Any]:
     return dict(item._asdict())
 
 
-def _ref(ref: Ref | None) -> dict[str, Any] | None:
-    return None if ref is None else {"kind": ref.kind, "namespace": ref.ns, "key": list(ref.key)}
+def _ref(ref: Ref | None) -> list[Any] | None:
+    """As a plan's JSON has it."""
+    return None if ref is None else [ref.kind, ref.ns, list(ref.key)]
 
 
 def _particulars(error: TopoError) -> dict[str, Any]:

@@ -77,8 +77,8 @@ def run(arguments: Sequence[str]) -> int:
     except click.ClickException as error:
         out.usage_error(error)
         return EXIT_INPUT
-    except (KeyboardInterrupt, click.Abort):
-        out.interrupted(INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as error:
+        out.interrupted(INTERRUPTED, str(error) or "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         # Nobody reads on. Python would complain once more when it flushes stdout at exit.

@@ -117,6 +117,7 @@ def _plan(text: str) -> SavedPlan | None:
 
 def named_or_loaded(target: tuple[str, ...]) -> Topology | str:
     """A topology's name, or the topology of files. A name has neither dot nor slash: a file may be ./so."""
-    if len(target) == 1 and target[0] != STDIN and not set("./") & set(target[0]):
-        return target[0]
-    return topology(target)
+    names = [word for word in target if word != STDIN and not set("./") & set(word)]
+    if names and len(target) > 1:
+        raise InputError(f"{names[0]}: one topology at a time; several arguments are files (./{names[0]} would be one)")
+    return names[0] if names else topology(target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 from topo.changes import Change, Op
 from topo.engine import record as records
@@ -36,6 +36,8 @@ class KernelLike(Protocol):
     def inodes(self, desired: Desired) -> dict[str, int]: ...
 
     def home(self) -> int: ...
+
+    def reset(self) -> None: ...
 
 
 class State(NamedTuple):
@@ -175,22 +177,19 @@ class _Run:
             self._settled()
             return Report(state.plan, time.monotonic() - started)
         staged = stages(state.plan.changes, state.desired, state.live)
+        outcome = Outcome([], [])
         self._begin()
         try:
             outcome = self.kernel.execute(staged, state.desired, self.progress)
-        except BaseException as error:
-            self._failed(Outcome([], []), error)
-            raise
-        if outcome.failed:
-            self._failed(outcome, None)
-        try:
+            if outcome.failed:
+                self._failed(outcome, None)
             self._verify(outcome)
+            self._settled()
         except ApplyError:
             raise
         except BaseException as error:
+            self.kernel.reset()  # it may have been torn out of reading an answer
             self._failed(outcome, error)
-            raise
-        self._settled()
         return Report(state.plan, time.monotonic() - started)
 
     # The record
@@ -240,10 +239,10 @@ class _Run:
 
     def _failed(
         self, outcome: Outcome, error: BaseException | None, words: str = "", left: Sequence[Change] = ()
-    ) -> None:
+    ) -> NoReturn:
         """Undo, and raise what fits: ApplyError, or what came from below where that says more."""
         plan = self.state.plan
-        words = words or "; ".join(str(e) for _, e in outcome.failed[:_SHOWN]) or str(error)
+        words = words or "\n".join(str(e) for _, e in outcome.failed[:_SHOWN]) or str(error)
         if isinstance(error, KeyboardInterrupt):
             words = "interrupted"
         if self.keep:
@@ -259,8 +258,10 @@ class _Run:
         else:
             names = remaining if isinstance(remaining, str) else _names(remaining)
             tail = f"could not undo all of it; left: {names}"
-        if undone and isinstance(error, UnsupportedError | KeyboardInterrupt):
+        if undone and isinstance(error, UnsupportedError):
             raise error
+        if undone and isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"{plan.topology}: interrupted; {tail}") from None
         kind = VerifyError if left else ApplyError
         raise kind(
             f"{plan.topology}: {words}\n{tail}",
@@ -283,7 +284,7 @@ class _Run:
             now = self.kernel.read(state.desired, state.previous)
             return undo(state.live, now, state.plan.changes, state.desired)
         except (TopoError, OSError) as error:
-            return f"{_names(changes)} ({error})" if changes else str(error)
+            return f"{_names(changes)} ({error})" if changes else f"what it did, as it could not be read: {error}"
 
 
 def _names(changes: Sequence[Change]) -> str:

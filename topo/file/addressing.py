@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-from typing import Final
-
-_FAMILY: Final = {32: socket.AF_INET, 128: socket.AF_INET6}
+from topo.wire import pack_ip, unpack_ip
 
 
 def parse_address(text: str) -> tuple[int, int]:
     """The number and the width in bits (32 or 128) of an address. Raises ValueError."""
     bits = 128 if ":" in text else 32
     try:
-        return int.from_bytes(socket.inet_pton(_FAMILY[bits], text), "big"), bits
+        return int.from_bytes(pack_ip(text), "big"), bits
     except (OSError, ValueError):
         raise ValueError(f"{text!r} is not an IPv4 or IPv6 address") from None
 
@@ -30,7 +27,7 @@ def parse_prefix(text: str) -> tuple[int, int, int]:
 
 def address_text(number: int, bits: int) -> str:
     """The address as inet_ntop(3) writes it."""
-    return socket.inet_ntop(_FAMILY[bits], number.to_bytes(bits // 8, "big"))
+    return unpack_ip(number.to_bytes(bits // 8, "big"))
 
 
 class Pool:

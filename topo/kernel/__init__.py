@@ -51,5 +51,10 @@ class Kernel:
         """The inode of the namespace that topo runs in."""
         return netns.inode(self._spaces.home)
 
+    def reset(self) -> None:
+        """Open everything anew: what an interrupt left in the sockets is gone."""
+        self._spaces.close()
+        self._spaces = Spaces()
+
     def close(self) -> None:
         self._spaces.close()

@@ -232,4 +232,4 @@ def _peer_here(fact: Fact | None) -> str:
 def _about(error: KernelError, op: Op) -> KernelError:
     """The same error, with what was being done to what."""
     extack = error.extack or (error.doing if error.ref is None and error.doing else "")
-    return KernelError(error.errno, extack, op.ref, f"{op.verb} {op.ref.kind}")
+    return KernelError(error.errno, extack, op.ref, op.verb)

@@ -143,7 +143,7 @@ class Spaces:
         return space._nf_sock
 
     def close(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError):  # some processes may not: then the thread never left
             netns.setns(self.home)
         for space in self.open.values():
             space.close()

@@ -76,6 +76,8 @@ class Kind:
         deleted link or in a deleted namespace (the planner knows those).
     `claims(fact)`: keys of which the kernel allows one at a time; a holder is deleted before the next is made.
     `absent`: errnos that on delete mean "not there".
+    `describe(fact)`: what a plan says of it beside its name. `explain(desired, live)`: an update in lines of its own,
+        where attributes are too large to be shown.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Kind:
     claims: Callable[[Fact], Iterable[tuple[Any, ...]]] = nothing
     absent: frozenset[int] = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL})
     describe: Callable[[Fact], str] = lambda fact: ""
+    explain: Callable[[Fact, Fact], Iterable[str]] | None = None
     units: Mapping[str, str] = field(default_factory=dict)
 
 

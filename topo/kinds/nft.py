@@ -244,4 +244,8 @@ def _describe(fact: Fact) -> str:
     return f"{rules} rules" + (f", {ports} published ports" if ports else "")
 
 
-NFT: Final = Kind(name="nft", encode=_encode, requires=_requires, describe=_describe)
+def _explain(desired: Fact, live: Fact) -> Iterable[str]:
+    return differences(desired.attrs, live.attrs)
+
+
+NFT: Final = Kind(name="nft", encode=_encode, requires=_requires, describe=_describe, explain=_explain)

@@ -96,10 +96,18 @@ def requires(fact: Fact, _: DesiredView) -> Iterable[Ref]:
     yield link(fact.ref.ns, fact.ref.key[0])
 
 
+def describe(fact: Fact) -> str:
+    """What is not the default, as bridge(8) shows it: `hairpin on`."""
+    default = {**DEFAULTS, "cost": fact.attrs.get("_cost")}
+    words = ((name, value) for name, value in fact.attrs.items() if name in default and value != default[name])
+    return " ".join(f"{name} {('off', 'on')[value] if isinstance(value, bool) else value}" for name, value in words)
+
+
 PORT = Kind(
     "port",
     encode=encode,
     requires=requires,
     compare=compare,
+    describe=describe,
     absent=frozenset({errno.ENODEV, errno.EOPNOTSUPP}),  # EOPNOTSUPP: it has left the bridge
 )

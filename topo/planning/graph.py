@@ -7,6 +7,7 @@ them is an error; those that are only better that way are soft, and dropped wher
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from topo.changes import CREATE, DELETE, REPLACE, UPDATE, Change, Op
@@ -154,13 +155,15 @@ def within_namespaces(order: Ordering) -> Edges:
 
 
 def replacements(order: Ordering) -> Edges:
-    """The old one goes before the new one comes; a veth pair comes with both its ends."""
-    for ref, i in order.breaks.items():
-        if ref in order.makes:
-            yield i, order.makes[ref]
-    for i, op, fact in order.made():
-        if op.verb == CREATE and (peer := fact.attrs.get("peer")) and (j := order.breaks.get(link(*peer))) is not None:
-            yield j, i
+    """The old one goes, or gets another name, before the new one comes; a veth pair comes with both its ends."""
+    renamed = {op.old.ref: i for i, op in enumerate(order.ops) if op.verb == UPDATE and op.old and op.old.ref != op.ref}
+    for j, op, fact in order.made():
+        names = [op.ref]
+        if op.verb == CREATE and (peer := fact.attrs.get("peer")):
+            names.append(link(*peer))
+        for name in names:
+            before = (order.breaks.get(name), order.cause.get(name), renamed.get(name))
+            yield from ((i, j) for i in before if i is not None and i != j)
 
 
 def side_effects(order: Ordering) -> Edges:
@@ -278,7 +281,7 @@ def sysctls_first(order: Ordering) -> Edges:
 def one_by_one(order: Ordering) -> Edges:
     """What has one name is changed in the order of the plan: addresses of a link are made as the file has them."""
     for made in order.on_link("address", (CREATE,)).values():
-        yield from zip(made, made[1:], strict=False)
+        yield from pairwise(made)
 
 
 HARD: Final[tuple[Callable[[Ordering], Edges], ...]] = (

@@ -16,6 +16,7 @@ from topo.kinds.registry import KINDS
 from topo.planning.details import differences
 
 FORMAT: Final = 1
+_MOST: Final = 8  # lines about one object
 _SIGNS: Final = {CREATE: "+", UPDATE: "~", REPLACE: "-/+", DELETE: "-"}
 _WORDS: Final = {CREATE: "to create", UPDATE: "to change", DELETE: "to delete"}
 _PLURALS: Final = {"fdb": "FDB entries", "address": "addresses", "sysctl": "sysctls", "nft": "nftables tables"}
@@ -159,6 +160,7 @@ class Line:
     kind: str
     name: str
     details: str = ""
+    more: tuple[str, ...] = ()  # lines of their own below it
 
 
 def lines(plan: Plan) -> list[str]:
@@ -169,9 +171,12 @@ def lines(plan: Plan) -> list[str]:
     left = [f"  {line.sign} {line.kind}" for line in found]
     first = max(max(map(len, left)) + 1, 14)
     second = min(max(len(line.name) for line in found) + 2, 44)
-    rows = (
-        f"{start:<{first}} {row.name:<{second}} {row.details}".rstrip() for start, row in zip(left, found, strict=True)
-    )
+    rows = []
+    for start, row in zip(left, found, strict=True):
+        rows.append(f"{start:<{first}} {row.name:<{second}} {row.details}".rstrip())
+        rows += [f"        {text}" for text in row.more[:_MOST]]
+        if len(row.more) > _MOST:
+            rows.append(f"        and {len(row.more) - _MOST:,} more")
     return [f"{plan.topology}: {summary(plan)}", *rows, *(f"  warning: {text}" for text in plan.warnings)]
 
 
@@ -198,7 +203,7 @@ def _lines(changes: Iterable[Change]) -> list[Line]:
         told |= {change.ref, *((peer.ref,) if peer else ())}
         sign = _SIGNS[change.action]
         name = _pair(change, peer) if peer else _title(change)
-        found.append(Line(sign, _kind(change), name, _details(change, by_ref)))
+        found.append(Line(sign, _kind(change), name, _details(change, by_ref), _explained(change)))
     return found
 
 
@@ -250,9 +255,14 @@ def _title(change: Change) -> str:
     return name
 
 
+def _explained(change: Change) -> tuple[str, ...]:
+    explain = KINDS[change.ref.kind].explain
+    return tuple(explain(change.desired, change.live)) if explain and change.desired and change.live else ()
+
+
 def _details(change: Change, by_ref: Mapping[Ref, Change]) -> str:
     text = ""
-    if change.desired and change.live and change.action in (UPDATE, REPLACE):
+    if change.desired and change.live and change.action in (UPDATE, REPLACE) and not KINDS[change.ref.kind].explain:
         units = KINDS[change.ref.kind].units
         names = [name for name in change.attrs if name not in (OWNER, AGAIN)]
         text = ", ".join(differences(names, change.desired.attrs, change.live.attrs, units))

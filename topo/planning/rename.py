@@ -142,6 +142,11 @@ def rekeyed(live: Live, names: Names) -> Live:
     return Live(facts)
 
 
+def renamed(ref: Ref, names: Names) -> Ref:
+    """The ref of a fact after the renames."""
+    return _moved(Fact(ref, {}), names).ref
+
+
 def _moved(fact: Fact, names: Names) -> Fact:
     """`fact` with every mention of a renamed link changed."""
     ref = fact.ref

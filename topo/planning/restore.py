@@ -58,6 +58,8 @@ def defaults(have: Fact) -> dict[str, Any]:
     known = {name: value for name, value in _DEFAULTS.items() if name in have.attrs}
     if kind in _NOT_ETHERNET:
         known.pop("mtu", None)
+    if kind == "vxlan":
+        known["created_in"] = None
     if kind in LINK_KINDS:
         known.update((a.name, a.default) for a in LINK_KINDS[kind].data if a.default is not None)
     return known
@@ -112,10 +114,10 @@ def _foreign(fact: Fact, owner: Ownership) -> bool:
         return False
     if kind == "link":
         return fact.ref in owner.desired.external or fact.ref in owner.was_external
-    if fact.ref in owner.stated:  # made by topo, or its original is in the record since then
-        return False
     if kind == "sysctl":
         return True
+    if fact.ref in owner.stated:  # made by topo, or its original is in the record since then
+        return False
     return not owner.place(fact) and (fact.origin in (STATIC, FOREIGN) or kind in ("port", "shaping", "fdb"))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from topo.changes import AGAIN, CREATE, DELETE, Change
-from topo.facts import FOREIGN, OWN, Desired, Fact, Facts, Live, Ref
+from topo.changes import AGAIN, CREATE, DELETE, REPLACE, Change
+from topo.facts import FOREIGN, OWN, Desired, Fact, Facts, Live, Ref, link
 from topo.planning.compare import changed
 from topo.planning.lost import with_losses
-from topo.planning.rename import rekeyed, renames
+from topo.planning.rename import Names, rekeyed, renamed
 
 
 def undo(snapshot: Live, now: Live, touched: Iterable[Change], desired: Desired) -> tuple[Change, ...]:
@@ -16,15 +16,15 @@ def undo(snapshot: Live, now: Live, touched: Iterable[Change], desired: Desired)
 
     `touched` are the changes of the run, done or not. `desired` is what it was to reach.
     """
+    touched = tuple(touched)
     refs = _touched(touched, snapshot)
-    before: Facts = {ref: fact for ref in refs if (fact := snapshot.get(ref))}
     whole: Facts = {ref: Fact(ref, fact.attrs, fact.origin) for ref, fact in snapshot.facts.items()}
-    absent = [ref for ref in before if ref not in now]
-    extra = [ref for ref in refs if ref in now and ref not in before]
-    now = rekeyed(now, renames(whole, now, absent, extra))
+    if names := _renamed_by(touched, now):
+        now = rekeyed(now, names)
+        refs = list(dict.fromkeys((*refs, *(renamed(ref, names) for ref in refs))))
     found: dict[Ref, Change] = {}
     for ref in refs:
-        have, want = now.get(ref), before.get(ref)
+        have, want = now.get(ref), snapshot.get(ref)
         if want is None:
             if have is not None and _made_here(have, desired):
                 found[ref] = Change(DELETE, ref, None, have, reason="made by the run that failed")
@@ -38,14 +38,29 @@ def undo(snapshot: Live, now: Live, touched: Iterable[Change], desired: Desired)
     return (*kept, *(change for ref, change in closed.items() if ref not in whole))
 
 
+def _renamed_by(changes: Iterable[Change], now: Live) -> Names:
+    """The renames of the run that were done and can be taken back: new name -> old name."""
+    return {
+        change.ref: change.live.ref
+        for change in changes
+        if change.live is not None and change.live.ref != change.ref and change.ref in now and change.live.ref not in now
+    }
+
+
 def _touched(changes: Iterable[Change], snapshot: Live) -> list[Ref]:
     refs: dict[Ref, None] = {}
+    gone: set[Ref] = set()
     for change in changes:
+        if change.action in (DELETE, REPLACE):
+            gone |= {change.ref, *change.takes}
         refs[change.ref] = None
         refs.update(dict.fromkeys(change.takes))
         if change.live is not None and change.live.ref != change.ref:  # what sat on it bears its old name here
             refs[change.live.ref] = None
             refs.update((fact.ref, None) for fact in snapshot.on(change.live.ref))
+    for fact in snapshot.of("link") if gone else ():
+        if (master := fact.attrs.get("master")) and link(fact.ref.ns, master) in gone:
+            refs[fact.ref] = None  # its bridge went, which left it without a master
     return list(refs)
 
 

@@ -1,0 +1,383 @@
+"""The cases of everything but links."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conformance.case import INNER, OTHER, TOPOLOGY, Case, State, a_bridge, a_pair, an_address, each, spaces, underlay
+from topo.facts import HOST, Fact, Ref, link, namespace
+from topo.kinds import nft
+from topo.kinds.nft import FirewallChain, FirewallRule, Interface, Masquerade, Match, Publish, Rules
+from topo.kinds.port import DEFAULTS
+from topo.kinds.rule import key as rule_key
+from topo.kinds.shaping import canonical
+
+_MAC = "02:00:00:00:0d:01"
+
+
+def object_cases(ns: str) -> dict[str, Case]:
+    """By a name of their own: several of one kind, where one object cannot have it all."""
+    cases = {
+        "port": _port(ns),
+        "address": _address(ns, "10.9.7.{}/{}"),
+        "address-ipv6": _address(ns, "fd09:7::{}/{}"),
+        "route": _route(ns),
+        "route-ipv6": _route_ipv6(ns),
+        "rule": _rule(ns, 4),
+        "rule-ipv6": _rule(ns, 6),
+        "neighbour": _neighbour(ns, "10.9.0.77"),
+        "neighbour-ipv6": _neighbour(ns, "fd09::77"),
+        "fdb": _fdb(ns),
+        "fdb-flood": _fdb_flood(ns),
+        "sysctl": _sysctl(ns, "net/ipv4/conf/c0/rp_filter"),
+        "sysctl-of-the-namespace": _sysctl(ns, "net/ipv4/tcp_syncookies"),
+        "tbf": _tbf(ns),
+        "htb": _htb(ns),
+        "nft": _nft(ns),
+    }
+    return cases if ns == HOST else {"namespace": _namespace(), "namespace-attached": _attached(), **cases}
+
+
+def _namespace() -> Case:
+    return Case(
+        "namespace",
+        Fact(namespace("c"), {"up": True}),
+        each("up", True, False),
+        {"up": ("ip link set lo down",)},
+        ("host: ip netns del c",),
+        spaces(INNER),
+    )
+
+
+def _attached() -> Case:
+    sources = [{"path": "/run/netns/x1"}, {"path": "/run/netns/x2"}, {"share": OTHER}]
+    return Case(
+        "namespace",
+        Fact(namespace("c"), {}),
+        each("from", *sources),
+        {"from": ("host: ip netns del c", "host: ip netns add c")},
+        ("host: ip netns del c",),
+        spaces(INNER),
+        before=("ip netns add x1", "ip netns add x2"),
+        after=("ip netns del x1", "ip netns del x2"),
+    )
+
+
+def _port(ns: str) -> Case:
+    also = {"cost": 7}
+    values = {name: (not default, default) for name, default in DEFAULTS.items() if isinstance(default, bool)}
+    attributes: dict[str, tuple[State, ...]] = {}
+    for name, pair in values.items():
+        attributes.update(each(name, *pair, also=also))
+    attributes.update(each("priority", 16, 8, 32, also=also))
+    attributes.update(each("cost", 7, 9))
+    words = {name: f"{name} {'off' if pair[0] else 'on'}" for name, pair in values.items()}
+    words |= {"priority": "priority 40", "cost": "cost 11"}
+    words["fast_leave"] = words["fast_leave"].replace("fast_leave", "fastleave")
+    return Case(
+        "port",
+        Fact(Ref("port", ns, ("c0",)), {}),
+        attributes,
+        {name: (f"ip link set c0 type bridge_slave {text}",) for name, text in words.items()},
+        ("ip link set c0 nomaster", "ip link set c0 master b0"),
+        (*spaces(ns), a_bridge(ns, "b0"), *a_pair(ns, master="b0")),
+    )
+
+
+def _address(ns: str, form: str) -> Case:
+    """All of it is its key, but for `nodad`, which is for making it only."""
+    first, length = form.format(1, 64 if ":" in form else 24), 64 if ":" in form else 24
+    keys = [first, form.format(2, length), form.format(1, length + 1), form.format(1, 128 if ":" in form else 32)]
+
+    def at(attrs: dict[str, Any]) -> Fact:
+        return Fact(Ref("address", ns, ("c0", attrs.pop("address"))), attrs)
+
+    attributes = each("address", *keys)
+    by_hand = {"address": (f"ip address del {first} dev c0", f"ip address add {form.format(7, length)} dev c0")}
+    if ":" in form:
+        attributes |= each("nodad", True, False)
+    base = {"address": first} | ({"nodad": True} if ":" in form else {})
+    return Case(
+        "address",
+        Fact(Ref("address", ns, ("c0", first)), base),
+        attributes,
+        by_hand | ({"nodad": (f"ip address del {first} dev c0",)} if ":" in form else {}),
+        (f"ip address del {first} dev c0",),
+        (*spaces(ns), *a_pair(ns)),
+        at=at,
+        unseen=frozenset({"nodad"}),
+    )
+
+
+_UNICAST: dict[str, Any] = {"type": "unicast", "nexthops": None, "onlink": False, "src": None, "mtu": None}
+_NOWHERE = {"gateway": None, "dev": None}
+
+
+def _route_case(ns: str, family: int, base: dict[str, Any], own: dict[str, tuple[State, ...]]) -> Case:
+    """`to`, `table` and `metric` stand for what is in the key."""
+    dst = "10.8.0.0/16" if family == 4 else "fd08::/64"
+    gone = f"ip -{family} route del {dst} table 254"
+
+    def at(attrs: dict[str, Any]) -> Fact:
+        to, table, metric = attrs.pop("to"), attrs.pop("table"), attrs.pop("metric")
+        return Fact(Ref("route", ns, (family, table, to, metric)), attrs)
+
+    metric = 0 if family == 4 else 1024
+    other = "10.8.0.0/17" if family == 4 else "fd08::/65"
+    common = {
+        **each("to", dst, other, "0.0.0.0/0" if family == 4 else "::/0"),
+        **each("table", 254, 100, 1000),
+        **each("metric", metric, metric + 5),
+    }
+    via = f"{base['gateway']} dev u0"
+    by_hand = {name: (gone, f"ip -{family} route add {dst} via {via} mtu 1399") for name in (*common, *own)}
+    by_hand["onlink"] = (gone, f"ip -{family} route add {dst} via {via}")
+    by_hand["dev"] = by_hand["type"] = (gone, f"ip -{family} route add prohibit {dst}")
+    by_hand["gateway"] = (f"ip -{family} route replace {dst} dev u0",)
+    return Case(
+        "route",
+        Fact(Ref("route", ns, (family, 254, dst, metric)), {**base, "to": dst, "table": 254, "metric": metric}),
+        {**common, **own},
+        by_hand,
+        (gone,),
+        (*spaces(ns), *underlay(ns)),
+        at=at,
+    )
+
+
+def _types() -> tuple[State, ...]:
+    none = ({"type": name, **_NOWHERE} for name in ("blackhole", "unreachable", "prohibit"))
+    return ({"type": "unicast"}, *none)
+
+
+def _route(ns: str) -> Case:
+    base = {**_UNICAST, "gateway": "10.9.0.254", "dev": "u0"}
+    one = (("10.9.0.254", "u0", 1, False), ("10.9.0.253", "u0", 2, False))
+    two = (("10.9.0.254", "u0", 1, False), ("10.9.5.253", "u5", 1, False))
+    three = (("192.0.2.7", "u0", 7, True), ("fd09:5::7", "u5", 1, False))
+    own: dict[str, tuple[State, ...]] = {
+        "type": _types(),
+        **each("gateway", "10.9.0.254", "10.9.0.253", None, "fd09::254"),
+        "dev": (base, {"dev": "u5", "gateway": None}, {"dev": "u0", "gateway": None}),
+        "nexthops": ({}, *({"nexthops": hops, **_NOWHERE} for hops in (one, two, three))),
+        "onlink": ({"onlink": True}, {"onlink": False}, {"onlink": True, "gateway": "192.0.2.1"}),
+        **each("src", "10.9.0.1", "10.9.0.9", None),
+        **each("mtu", 1300, 1200, None),
+    }
+    return _route_case(ns, 4, base, own)
+
+
+def _route_ipv6(ns: str) -> Case:
+    base = {**_UNICAST, "gateway": "fd09::254", "dev": "u0"}
+    one = (("fd09::254", "u0", 1, False), ("fd09::253", "u0", 2, False))
+    two = (("fd09::254", "u0", 1, False), ("fd09:5::253", "u5", 3, False))
+    own: dict[str, tuple[State, ...]] = {
+        "type": _types(),
+        **each("gateway", "fd09::254", "fd09::253", None),
+        "dev": (base, {"dev": "u5", "gateway": None}),
+        "nexthops": ({}, *({"nexthops": hops, **_NOWHERE} for hops in (one, two))),
+        "onlink": ({"onlink": True, "gateway": "fd77::1"}, {}),
+        **each("src", "fd09::1", "fd09::9", None),
+        **each("mtu", 1300, 1290, None),
+    }
+    return _route_case(ns, 6, base, own)
+
+
+def _rule(ns: str, family: int) -> Case:
+    """All of it is its key."""
+
+    def at(attrs: dict[str, Any]) -> Fact:
+        return Fact(Ref("rule", ns, rule_key(family, attrs.pop("priority"), attrs)), attrs)
+
+    one, two = ("10.0.0.0/8", "10.1.0.0/16") if family == 4 else ("fd00::/16", "fd01::/24")
+    mark = {"fwmark": 3}
+    table = {"table": 100}
+    attributes: dict[str, tuple[State, ...]] = {
+        **each("priority", 500, 501),
+        "action": (table, *({"action": name} for name in ("blackhole", "unreachable", "prohibit"))),
+        **each("table", 100, 1000, 254),
+        **each("from", one, two, also=table),
+        **each("to", one, two, also=table),
+        **each("iif", "lo", "u0", also=table),
+        **each("oif", "lo", "u0", also=table),
+        **each("fwmark", 3, 4, 0, also=table),
+        **each("fwmask", 0xFF, 0xF, also={**mark, **table}),
+        **each("ipproto", 6, 17, also=table),
+        **each("sport", (1, 5), (7, 7), also={"ipproto": 6, **table}),
+        **each("dport", (1, 5), (7, 7), also={"ipproto": 6, **table}),
+        **each("tos", 4, 8, also=table),
+        "invert": ({"invert": True, "from": one, **table}, {"from": one, **table}),
+        **each("suppress_prefixlength", 0, 8, also=table),
+        **each("uidrange", (1, 5), (7, 7), also=table),
+    }
+    delete, add = f"ip -{family} rule del pref 500", f"ip -{family} rule add pref 500"
+    hand = (delete, f"{add} from {two} lookup 99")
+    attributes["priority"] = ({"priority": 500, **table}, {"priority": 501, **table})
+    return Case(
+        "rule",
+        Fact(Ref("rule", ns, ()), {"priority": 500, "action": "to_table"}),
+        attributes,
+        dict.fromkeys(attributes, hand),
+        (delete,),
+        (*spaces(ns), *underlay(ns)),
+        at=at,
+    )
+
+
+def _neighbour(ns: str, ip: str) -> Case:
+    return Case(
+        "neighbour",
+        Fact(Ref("neighbour", ns, ("u0", ip)), {}),
+        each("lladdr", _MAC, "02:00:00:00:0d:02"),
+        {"lladdr": (f"ip neigh replace {ip} dev u0 lladdr 02:00:00:00:0d:77 nud permanent",)},
+        (f"ip neigh del {ip} dev u0",),
+        (*spaces(ns), *underlay(ns)),
+    )
+
+
+def _vxlan(ns: str) -> Fact:
+    attrs = {"kind": "vxlan", "up": True, "master": None, "id": 7, "port": 4790, "learning": True, "local": "10.9.0.1"}
+    return Fact(link(ns, "c0"), attrs)
+
+
+def _fdb(ns: str) -> Case:
+    replace = f"bridge fdb replace {_MAC} dev c0 dst 10.9.0.2"
+    return Case(
+        "fdb",
+        Fact(Ref("fdb", ns, ("c0", _MAC, "")), {"dst": "10.9.0.2"}),
+        {
+            **each("dst", "10.9.0.2", "10.9.0.3"),
+            "port": ({"port": 9999}, {"port": 9998}, {}),
+            "vni": ({"vni": 77}, {"vni": 78}, {}),
+        },
+        {
+            "dst": (replace.replace("0.2", "0.8"),),
+            "port": (f"{replace} port 9000",),
+            "vni": (f"{replace} vni 70",),
+        },
+        (f"bridge fdb del {_MAC} dev c0",),
+        (*spaces(ns), *underlay(ns), _vxlan(ns)),
+    )
+
+
+def _fdb_flood(ns: str) -> Case:
+    """Entries to flood to stand side by side, told apart by `dst`."""
+    zeros = "00:00:00:00:00:00"
+
+    def at(attrs: dict[str, Any]) -> Fact:
+        return Fact(Ref("fdb", ns, ("c0", zeros, attrs["dst"])), attrs)
+
+    delete = f"bridge fdb del {zeros} dev c0 dst 10.9.0.2"
+    return Case(
+        "fdb",
+        Fact(Ref("fdb", ns, ("c0", zeros, "10.9.0.2")), {"dst": "10.9.0.2"}),
+        {
+            **each("dst", "10.9.0.2", "10.9.0.3"),
+            "port": ({"port": 9999}, {"port": 9998}, {}),
+            "vni": ({"vni": 77}, {"vni": 78}, {}),
+        },
+        {
+            "dst": (delete, f"bridge fdb append {zeros} dev c0 dst 10.9.0.8"),
+            "port": (f"{delete} port 9999", f"bridge fdb append {zeros} dev c0 dst 10.9.0.2"),
+            "vni": (f"{delete} vni 77", f"bridge fdb append {zeros} dev c0 dst 10.9.0.2"),
+        },
+        (delete,),
+        (*spaces(ns), *underlay(ns), _vxlan(ns)),
+        at=at,
+    )
+
+
+def _sysctl(ns: str, path: str) -> Case:
+    return Case(
+        "sysctl",
+        Fact(Ref("sysctl", ns, (path,)), {}),
+        each("value", "2", "0", "1"),
+        {"value": (f"sysctl -qw {path}=1",)},
+        (),
+        (*spaces(ns), *a_pair(ns)),
+    )
+
+
+def _shaping(ns: str, base: dict[str, Any], attributes: dict[str, tuple[State, ...]], by_hand: dict[str, str]) -> Case:
+    def at(attrs: dict[str, Any]) -> Fact:
+        if attrs["kind"] == "htb":
+            attrs = {k: v for k, v in attrs.items() if k != "latency"}
+        return Fact(Ref("shaping", ns, ("c0",)), canonical(attrs))
+
+    return Case(
+        "shaping",
+        Fact(Ref("shaping", ns, ("c0",)), base),
+        attributes,
+        {name: tuple(words.split("; ")) for name, words in by_hand.items()},
+        ("tc qdisc del dev c0 root",),
+        (*spaces(ns), *a_pair(ns)),
+        at=at,
+    )
+
+
+def _tbf(ns: str) -> Case:
+    base = {"kind": "tbf", "rate": 1_250_000, "burst": 20480, "latency": 50_000}
+    replace = "tc qdisc replace dev c0 root tbf rate {} burst {} latency {}"
+    return _shaping(
+        ns,
+        base,
+        {
+            "kind": ({}, {"kind": "htb", "ceil": 2_500_000, "cburst": 20480}),
+            **each("rate", 1_250_000, 125_000_000, 6_250_000_000),
+            **each("burst", 20480, 40960),
+            **each("latency", 50_000, 10_000),
+        },
+        {
+            "kind": "tc qdisc replace dev c0 root pfifo",
+            "rate": replace.format("1mbit", "20k", "50ms"),
+            "burst": replace.format("10mbit", "60k", "50ms"),
+            "latency": replace.format("10mbit", "20k", "70ms"),
+        },
+    )
+
+
+def _htb(ns: str) -> Case:
+    base = {"kind": "htb", "rate": 1_250_000, "burst": 20480, "ceil": 125_000_000, "cburst": 40960}
+    change = "tc class change dev c0 classid 1:1 htb rate {} ceil {} burst {} cburst {}"
+    return _shaping(
+        ns,
+        base,
+        {
+            **each("rate", 1_250_000, 2_500_000, 6_250_000_000),
+            **each("burst", 20480, 30720),
+            **each("ceil", 125_000_000, 250_000_000),
+            **each("cburst", 40960, 81920),
+        },
+        {
+            "rate": change.format("5mbit", "1gbit", "20k", "40k"),
+            "burst": change.format("10mbit", "1gbit", "25k", "40k"),
+            "ceil": change.format("10mbit", "3gbit", "20k", "40k"),
+            "cburst": "tc qdisc del dev c0 root; tc qdisc add dev c0 root handle 1: htb default 1",
+        },
+    )
+
+
+def _nft(ns: str) -> Case:
+    def rules(**more: Any) -> State:
+        found = {"masquerade": (Masquerade(("10.9.0.0/24",), Interface("c0", negate=True)),), **more}
+        return nft.fact(TOPOLOGY, ns, Rules(**found)).attrs
+
+    def publish(*ports: int) -> State:
+        return rules(publish=tuple(Publish((p, p), (80, 80), "10.9.0.2", via="c0") for p in ports))
+
+    drop = FirewallChain("forward", "drop", (FirewallRule(Match(protocol="tcp", dport=((22, 22),)), "accept"),))
+    table = f"inet topo-{TOPOLOGY}"
+    return Case(
+        "nft",
+        Fact(Ref("nft", ns, ("inet", f"topo-{TOPOLOGY}")), {}),
+        {
+            "sets": (publish(8080), publish(8080, 8081), publish(8082)),
+            "chains": (rules(), rules(firewall=(drop,)), rules(snat=(nft.Snat("10.9.0.1", ("10.9.9.0/24",)),))),
+        },
+        {
+            "sets": (f"nft flush map {table} publish_tcp4_addr",),
+            "chains": (f"nft add rule {table} nat_postrouting ip saddr 10.3.0.0/16 accept",),
+        },
+        (f"nft delete table {table}",),
+        (*spaces(ns), *a_pair(ns), an_address(ns, "c0", "10.9.0.1/24")),
+    )

@@ -1,0 +1,102 @@
+"""Drives the engine with facts instead of files.
+
+The record keeps a file's document, from which the facts are lowered again. Here the document is a number under which
+the facts are remembered; all else of the engine, and the kernel, is as it is in earnest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from conformance.case import TOPOLOGY, Case
+from topo.changes import CREATE, Change, Op
+from topo.engine import apply as engine
+from topo.engine.apply import KernelLike, State
+from topo.facts import HOST, Desired, Fact, Live, link
+from topo.kernel.outcome import Outcome, Progress
+
+
+class _Documents:
+    """Stands where the engine makes a document into a topology, and that into facts."""
+
+    def __init__(self) -> None:
+        self.known: list[Desired] = []
+
+    def model_validate(self, document: dict[str, Any]) -> dict[str, Any]:
+        return document
+
+    def __call__(self, document: dict[str, Any]) -> Desired:
+        return self.known[document["number"]]
+
+    def keep(self, desired: Desired) -> Desired:
+        for known in self.known:
+            if (known.facts, known.external) == (desired.facts, desired.external):
+                return known
+        numbered = desired._replace(document={"number": len(self.known)})
+        self.known.append(numbered)
+        return numbered
+
+
+class Rig:
+    """One kernel and one topology."""
+
+    def __init__(self, kernel: KernelLike, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kernel = kernel
+        self.documents = _Documents()
+        monkeypatch.setattr(engine, "Topology", self.documents)
+        monkeypatch.setattr(engine, "lower", self.documents)
+
+    def desired(self, case: Case, fact: Fact | None) -> Desired:
+        """What is around, and the object in this state, or without it."""
+        facts = case.whole(fact)
+        external = frozenset({fact.ref}) if case.external and fact else frozenset()
+        return self.documents.keep(Desired(TOPOLOGY, facts, external))
+
+    def prepare(self, desired: Desired) -> State:
+        return engine.prepare(self.kernel, desired)
+
+    def differences(self, desired: Desired) -> tuple[Change, ...]:
+        return self.prepare(desired).plan.changes
+
+    def apply(self, desired: Desired, kernel: KernelLike | None = None) -> tuple[Change, ...]:
+        """Apply, which must leave no difference; the changes that were made."""
+        made = engine.apply(kernel or self.kernel, desired).plan.changes
+        assert self.differences(desired) == ()
+        return made
+
+    def apply_case(self, case: Case, fact: Fact | None) -> tuple[Change, ...]:
+        return self.apply(self.desired(case, fact))
+
+    def destroy(self) -> None:
+        engine.destroy(self.kernel, TOPOLOGY)
+
+
+class Refusing:
+    """A kernel that, once, gets one op more than it was to have, behind the first `after` stages: one that it refuses,
+    because the name is taken."""
+
+    def __init__(self, kernel: KernelLike, after: int | None = None) -> None:
+        self.kernel, self.after, self.done = kernel, after, False
+        self.refused: list[Op] = []
+
+    def read(self, desired: Desired, previous: Desired | None) -> Live:
+        return self.kernel.read(desired, previous)
+
+    def inodes(self, desired: Desired) -> dict[str, int]:
+        return self.kernel.inodes(desired)
+
+    def home(self) -> int:
+        return self.kernel.home()
+
+    def execute(self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None) -> Outcome:
+        if self.done:
+            return self.kernel.execute(stages, desired, progress)
+        self.done = True
+        taken = link(HOST, "lo")
+        refused = Op(CREATE, taken, Fact(taken, {"kind": "bridge", "master": None}), None)
+        count = len(stages) if self.after is None else self.after
+        outcome = self.kernel.execute([*stages[:count], [refused], *stages[count:]], desired, progress)
+        self.refused = [op for op, _ in outcome.failed]
+        return outcome

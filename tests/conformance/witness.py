@@ -1,0 +1,370 @@
+"""What iproute2 and nft say of one object, in the words of docs/facts.md: nothing here goes through topo's reading.
+
+`witness(fact)` is the attributes of the object that has the fact's ref, None where there is none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from conformance.case import MARK
+from sandbox.host import NETNS
+from sandbox.snapshot import output, read_json
+from topo.facts import HOST, Fact
+
+Seen = dict[str, Any]
+
+
+def witness(fact: Fact) -> Seen | None:
+    """Raises AssertionError where a command fails: the namespace has to be there, unless it is the object."""
+    return _WITNESSES[fact.ref.kind](fact)
+
+
+def stated(fact: Fact, seen: Seen) -> Seen:
+    """Of what was seen, that which `fact` states: the two are to be equal."""
+    return {name: seen.get(name, "not seen") for name in fact.attrs}
+
+
+def links(ns: str) -> dict[str, Seen]:
+    """Every link of a namespace as `ip -d -j address` shows it, by name."""
+    return {link["ifname"]: link for link in read_json(ns, "ip", "-d", "-j", "addr", "show")}
+
+
+def ifindex(ns: str, ifname: str) -> int:
+    index: int = links(ns)[ifname]["ifindex"]
+    return index
+
+
+def identity(fact: Fact) -> object:
+    """What stays where an object is changed in place: the ifindex of a link, or of the one it is on; a namespace's inode."""
+    kind, ns = fact.ref.kind, fact.ref.ns
+    if kind == "namespace":
+        return (NETNS / ns).stat().st_ino
+    if kind in ("route", "rule", "nft", "sysctl"):
+        return {name: link["ifindex"] for name, link in links(ns).items()}
+    return ifindex(ns, fact.ref.key[0])
+
+
+# Links
+
+
+def _link(fact: Fact) -> Seen | None:
+    ns, ifname = fact.ref.ns, fact.ref.key[0]
+    everything = links(ns)
+    if ifname not in everything:
+        return None
+    link = everything[ifname]
+    info = link.get("linkinfo", {})
+    data = info.get("info_data", {})
+    kind = info.get("info_kind")
+    seen = {
+        "kind": data["type"] if kind == "tun" else kind,
+        "up": "UP" in link["flags"],
+        "master": link.get("master"),
+        "mtu": link["mtu"],
+        "mac": link.get("address"),
+        "txqueuelen": link["txqlen"],
+        "alias": link.get("ifalias", ""),
+    }
+    own = _OWN.get(seen["kind"])
+    return {**seen, **(own(ns, link, data) if own else {})}
+
+
+def _below(ns: str, link: Seen) -> tuple[str, str] | None:
+    """The device that IFLA_LINK names, which may be in another namespace."""
+    if "link" in link:
+        return ns, link["link"]
+    if "link_index" not in link:
+        return None
+    there = _namespace(ns, link["link_netnsid"]) if "link_netnsid" in link else ns
+    names = [name for name, other in links(there).items() if other["ifindex"] == link["link_index"]]
+    return (there, names[0]) if names else None
+
+
+def _namespace(ns: str, number: int) -> str:
+    """The namespace that has this nsid in `ns`; the host's is the one that has no name."""
+    found = re.search(rf"nsid {number} .*name: (\w+)", output(ns, "ip", "netns", "list-id"))
+    return found[1] if found else HOST
+
+
+def _veth(ns: str, link: Seen, data: Seen) -> Seen:
+    return {"peer": _below(ns, link)}
+
+
+def _bridge(ns: str, link: Seen, data: Seen) -> Seen:
+    return {
+        "stp": data["stp_state"] == 1,
+        "ageing": data["ageing_time"],
+        "group_fwd_mask": int(data["group_fwd_mask"], 16),
+        "mcast_snooping": data["mcast_snooping"] == 1,
+        **{name: data[name] for name in ("forward_delay", "hello_time", "max_age", "priority")},
+    }
+
+
+def _vxlan(ns: str, link: Seen, data: Seen) -> Seen:
+    made = _namespace(ns, link["link_netnsid"]) if "link_netnsid" in link else ns
+    return {
+        "local": data.get("local") or data.get("local6"),
+        "group": next((data[name] for name in ("group", "remote", "group6", "remote6") if name in data), None),
+        "dev": (made, data["link"]) if "link" in data else None,
+        "tos": int(data.get("tos", "0"), 16),
+        "created_in": made,
+        **{name: data.get(name, False) for name in ("learning", "proxy", "l2miss", "l3miss")},
+        **{name: data[name] for name in ("id", "port", "ttl", "ageing")},
+    }
+
+
+def _macvlan(ns: str, link: Seen, data: Seen) -> Seen:
+    return {"parent": _below(ns, link), "mode": data["mode"]}
+
+
+def _tun(ns: str, link: Seen, data: Seen) -> Seen:
+    ids = {name: int(data[name]) if name in data else None for name in ("user", "group")}
+    return {**ids, **{name: data[name] for name in ("pi", "vnet_hdr", "multi_queue")}}
+
+
+_OWN: dict[str, Callable[[str, Seen, Seen], Seen]] = {
+    "veth": _veth,
+    "bridge": _bridge,
+    "vxlan": _vxlan,
+    "macvlan": _macvlan,
+    "macvtap": _macvlan,
+    "tun": _tun,
+    "tap": _tun,
+}
+
+
+# What is on links
+
+
+def _port(fact: Fact) -> Seen | None:
+    link = links(fact.ref.ns).get(fact.ref.key[0], {})
+    data = link.get("linkinfo", {}).get("info_slave_data")
+    return None if data is None else {**data, "fast_leave": data["fastleave"]}
+
+
+def _address(fact: Fact) -> Seen | None:
+    ifname, address = fact.ref.key
+    for entry in links(fact.ref.ns)[ifname]["addr_info"]:
+        if f"{entry['local']}/{entry['prefixlen']}" == address:
+            return {"nodad": entry.get("nodad", False)}
+    return None
+
+
+def _neighbour(fact: Fact) -> Seen | None:
+    ifname, ip = fact.ref.key
+    for entry in read_json(fact.ref.ns, "ip", "-j", "neigh", "show", "dev", ifname):
+        if entry["dst"] == ip and "PERMANENT" in entry["state"]:
+            return entry
+    return None
+
+
+def _fdb(fact: Fact) -> Seen | None:
+    ifname, mac, dst = fact.ref.key
+    for entry in read_json(fact.ref.ns, "bridge", "-j", "fdb", "show", "dev", ifname):
+        if entry["mac"] == mac and entry["state"] == "permanent" and dst in ("", entry.get("dst")):
+            return {"dst": entry["dst"], "port": _number(entry.get("port")), "vni": _number(entry.get("vni"))}
+    return None
+
+
+def _number(value: object) -> int | None:
+    return None if value is None else int(str(value), 0)
+
+
+def _shaping(fact: Fact) -> Seen | None:
+    ns, ifname = fact.ref.ns, fact.ref.key[0]
+    roots = [q for q in read_json(ns, "tc", "-j", "qdisc", "show", "dev", ifname) if q.get("root")]
+    if not roots or roots[0]["kind"] not in ("tbf", "htb"):
+        return None
+    root = roots[0]
+    if root["kind"] == "tbf":
+        options = root["options"]
+        return {"kind": "tbf", "rate": options["rate"], "burst": options["burst"], "latency": options["lat"]}
+    assert root["options"]["default"] == "0x1", root
+    text = output(ns, "tc", "class", "show", "dev", ifname)
+    assert re.search(r"^class htb 1:1 root", text, re.MULTILINE), text
+    found = {name: re.search(rf"\b{name} ([\d.]+)(\w*)", text) for name in ("rate", "ceil", "burst", "cburst")}
+    return {"kind": "htb", **{name: float(m[1]) * _UNITS[m[2]] for name, m in found.items() if m}}
+
+
+_UNITS = {"bit": 1 / 8, "Kbit": 1000 / 8, "Mbit": 1e6 / 8, "Gbit": 1e9 / 8, "b": 1, "Kb": 1024, "Mb": 1024**2}
+
+
+# Routing
+
+
+def _route(fact: Fact) -> Seen | None:
+    family, table, dst, metric = fact.ref.key
+    words = ["ip", f"-{family}", "-d", "-N", "-j", "route", "show", "table", str(table)]
+    for route in read_json(fact.ref.ns, *words):
+        if route.get("protocol") != "kernel" and _key(route, family) == (dst, metric):
+            return _route_attributes(route)
+    return None
+
+
+def _key(route: Seen, family: int) -> tuple[str, int]:
+    to = "0.0.0.0/0" if family == 4 else "::/0"
+    dst = route["dst"]
+    if dst not in ("default", "0/0"):
+        to = dst if "/" in dst else f"{dst}/{32 if family == 4 else 128}"
+    return to, int(route.get("metric", 0))
+
+
+def _gateway(way: Seen) -> str | None:
+    found: str | None = way.get("gateway") or way.get("via", {}).get("host")
+    return found
+
+
+def _route_attributes(route: Seen) -> Seen:
+    kind = {"1": "unicast", "6": "blackhole", "7": "unreachable", "8": "prohibit"}
+    type_ = route.get("type", "unicast")
+    hops = tuple(
+        (_gateway(hop), hop["dev"], hop["weight"], "onlink" in hop["flags"]) for hop in route.get("nexthops", ())
+    )
+    return {
+        "type": kind.get(str(type_), type_),
+        "gateway": _gateway(route),
+        "dev": None if type_ not in ("unicast", "1", 1) else route.get("dev"),
+        "nexthops": hops or None,
+        "onlink": "onlink" in route["flags"],
+        "src": route.get("prefsrc"),
+        "mtu": next((entry["mtu"] for entry in route.get("metrics", ()) if "mtu" in entry), None),
+    }
+
+
+_PROTOCOLS = {"tcp": 6, "udp": 17}
+_TABLES = {"main": 254, "default": 253, "local": 255}
+
+
+def _rule(fact: Fact) -> Seen | None:
+    """There is at most one rule of this priority in the tests; it is this one where all of it is as stated."""
+    family, priority, _ = fact.ref.key
+    found = [r for r in read_json(fact.ref.ns, "ip", f"-{family}", "-j", "rule") if r["priority"] == priority]
+    assert len(found) < 2, found
+    if not found:
+        return None
+    seen = _rule_attributes(found[0])
+    return seen if all(fact.attrs.get(name) in (value, None) for name, value in seen.items()) else None
+
+
+def _rule_attributes(rule: Seen) -> Seen:
+    seen: Seen = {"action": rule.get("action", "to_table")}
+    if "table" in rule:
+        seen["table"] = _TABLES.get(rule["table"]) or int(rule["table"])
+    for side, name in (("src", "from"), ("dst", "to")):
+        if rule.get(side, "all") != "all":
+            seen[name] = f"{rule[side]}/{rule[f'{side}len']}"
+    if "not" in rule:
+        seen["invert"] = True
+    if "fwmark" in rule:
+        seen["fwmark"] = int(rule["fwmark"], 16)
+    if rule.get("fwmask", "0xffffffff") != "0xffffffff":
+        seen["fwmask"] = int(rule["fwmask"], 16)
+    if "tos" in rule:
+        seen["tos"] = int(rule["tos"], 16)
+    if "ipproto" in rule:
+        seen["ipproto"] = _PROTOCOLS[rule["ipproto"]]
+    for name, shown in (("sport", "sport"), ("dport", "dport"), ("uidrange", "uid")):
+        if shown in rule:
+            seen[name] = (rule[shown], rule[shown])
+        elif f"{shown}_start" in rule:
+            seen[name] = (rule[f"{shown}_start"], rule[f"{shown}_end"])
+    if "suppress_prefixlen" in rule:
+        seen["suppress_prefixlength"] = rule["suppress_prefixlen"]
+    return {**seen, **{name: rule[name] for name in ("iif", "oif") if name in rule}}
+
+
+# The rest
+
+
+def _namespace_itself(fact: Fact) -> Seen | None:
+    """`from`: one whose namespace this is, of those that the fact may mean."""
+    ns = fact.ref.ns
+    if not (NETNS / ns).exists():
+        return None
+    seen: Seen = {"up": "UP" in links(ns)["lo"]["flags"]}
+    if source := fact.attrs.get("from"):
+        path = Path(source.get("path") or NETNS / source["share"])
+        seen["from"] = source if path.stat().st_ino == (NETNS / ns).stat().st_ino else "another namespace"
+    else:
+        assert links(ns)["lo"]["group"] == str(MARK)
+    return seen
+
+
+def _sysctl(fact: Fact) -> Seen | None:
+    return {"value": output(fact.ref.ns, "sysctl", "-n", fact.ref.key[0]).strip()}
+
+
+def _nft(fact: Fact) -> Seen | None:
+    """The table's sets and chains, without anything of its own for the kernel's or nft's choosing."""
+    family, table = fact.ref.key
+    sets: Seen = {}
+    chains: Seen = {}
+    listing = json.loads(output(fact.ref.ns, "nft", "-j", "list", "ruleset"))["nftables"]
+    bodies = [(what, body) for entry in listing for what, body in entry.items() if what != "metainfo"]
+    if ("table", family, table) not in [(what, body["family"], body.get("name")) for what, body in bodies]:
+        return None
+    for what, body in bodies:
+        if body.get("table") != table:
+            continue
+        if what in ("set", "map"):
+            sets[body["name"]] = {str(e[0] if what == "map" else e): str(e[1]) if what == "map" else "" for e in _elements(body)}
+        elif what == "chain":
+            chains[body["name"]] = {k: body[k] for k in ("type", "hook", "prio", "policy") if k in body} | {"rules": []}
+        elif what == "rule":
+            chains[body["chain"]]["rules"].append(body["expr"])
+    return {"sets": sets, "chains": chains, "other": []}
+
+
+def _elements(body: Seen) -> list[Any]:
+    def plain(value: Any) -> Any:
+        return " . ".join(map(str, value["concat"])) if isinstance(value, dict) and "concat" in value else value
+
+    return [[plain(v) for v in e] if isinstance(e, list) else plain(e) for e in body.get("elem", ())]
+
+
+_WITNESSES: dict[str, Callable[[Fact], Seen | None]] = {
+    "namespace": _namespace_itself,
+    "link": _link,
+    "port": _port,
+    "address": _address,
+    "route": _route,
+    "rule": _rule,
+    "neighbour": _neighbour,
+    "fdb": _fdb,
+    "sysctl": _sysctl,
+    "shaping": _shaping,
+    "nft": _nft,
+}
+
+
+def agrees(fact: Fact, seen: Seen | None) -> bool:
+    """Whether what was seen is what the fact states."""
+    if seen is None:
+        return False
+    return all(_same(fact.ref.kind, name, want, seen.get(name)) for name, want in fact.attrs.items())
+
+
+def _same(kind: str, name: str, want: Any, have: Any) -> bool:
+    if kind == "nft":
+        return _plain(want) == _plain(have)
+    if kind == "shaping" and name != "kind":  # tc shows three digits of an htb's class
+        return bool(abs(want - have) <= 0.01 * want)
+    if name == "nexthops":
+        return set(want or ()) == set(have or ())
+    if name == "invert":
+        return bool(want) == bool(have)
+    return bool(want == have)
+
+
+def _plain(value: Any) -> Any:
+    """A table's sets by their elements alone; rules by their text, with anonymous sets in one order."""
+    if isinstance(value, dict):
+        if "elements" in value:
+            return _plain(value["elements"])
+        return {k: _plain(v) for k, v in value.items()}
+    return value

@@ -1,0 +1,153 @@
+"""The conformance suite on the real kernel, with iproute2 and nft as witnesses (tests/conformance)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import networkx
+import pytest
+from conformance.case import Case
+from conformance.cases import CASES
+from conformance.rig import Refusing, Rig
+from conformance.witness import Seen, agrees, identity, stated, witness
+from sandbox.host import Host
+from sandbox.snapshot import shape
+from topo.changes import CREATE, DELETE
+from topo.errors import ApplyError
+from topo.facts import HOST, Fact
+from topo.kernel import Kernel
+from topo.planning.compare import replaced
+from topo.planning.graph import stages
+
+ATTRIBUTES = [(name, attribute) for name, case in CASES.items() for attribute in case.attributes]
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    with Kernel() as kernel:
+        rig = Rig(kernel, monkeypatch)
+        yield rig
+        rig.destroy()
+
+
+@pytest.fixture
+def case(request: pytest.FixtureRequest, host: Host, rig: Rig) -> Iterator[Case]:
+    """A case, with what is not topo's there; when the test is over, all that is topo's is destroyed before that."""
+    case = CASES[request.param]
+    by_hand(host, HOST, case.before)
+    before = witness(case.first(next(iter(case.attributes)))) if case.external else None
+    yield case
+    rig.destroy()
+    if case.external:
+        assert witness(case.first(next(iter(case.attributes)))) == before, "what was changed is put back"
+    by_hand(host, HOST, case.after)
+
+
+def by_hand(host: Host, ns: str, commands: tuple[str, ...]) -> None:
+    for command in commands:
+        where, colon, words = command.partition(": ")
+        host.run(words if colon else command, where if colon else ns)
+
+
+def shown(fact: Fact) -> Seen:
+    """The object, which has to be as the fact states."""
+    seen = witness(fact)
+    assert seen is not None, f"{fact.ref.kind} {fact.ref} is not there"
+    if not agrees(fact, seen):
+        assert stated(fact, seen) == fact.attrs, "iproute2 shows it otherwise"
+        raise AssertionError("and yet they are equal")
+    return seen
+
+
+def every_pair(count: int) -> list[tuple[int, int]]:
+    """A round trip from 0 that goes from each of 0 .. count-1 to each other once."""
+    return list(networkx.eulerian_circuit(networkx.complete_graph(count, networkx.DiGraph), source=0))
+
+
+def glance(host: Host) -> dict[str, object]:
+    return shape(host.everywhere())
+
+
+@pytest.mark.parametrize("case, attribute", ATTRIBUTES, indirect=["case"], ids=["-".join(pair) for pair in ATTRIBUTES])
+def test_attribute(host: Host, rig: Rig, case: Case, attribute: str) -> None:
+    facts = [case.of(state) for state in case.attributes[attribute]]
+    rig.apply_case(case, facts[0])
+    shown(facts[0])
+    for before, after in every_pair(len(facts)):
+        changed(rig, case, attribute, facts[before], facts[after])
+    undone(host, rig, case, facts[0], facts[1])
+    by_hand(host, case.ns, case.by_hand[attribute])
+    assert facts[0].ref in {change.ref for change in rig.differences(rig.desired(case, facts[0]))}
+    rig.apply_case(case, facts[0])
+    shown(facts[0])
+
+
+def changed(rig: Rig, case: Case, attribute: str, before: Fact, after: Fact) -> None:
+    """From one state to another: in place or replaced, as the kind declares."""
+    if attribute in case.unseen:  # it tells how to make one
+        assert rig.differences(rig.desired(case, after)) == ()
+        rig.apply_case(case, None)
+    was = identity(before) if attribute not in case.unseen else None
+    live = rig.prepare(rig.desired(case, after)).live.get(after.ref)
+    rig.apply_case(case, after)
+    shown(after)
+    if before.ref != after.ref:
+        assert witness(before) is None, "the one before is still there"
+    if was is not None:
+        declared = live is not None and replaced(after, live)
+        assert (identity(after) != was) == declared, f"{attribute}: declared {'fixed' if declared else 'changeable'}"
+
+
+def undone(host: Host, rig: Rig, case: Case, before: Fact, after: Fact) -> None:
+    """A refusal right behind the change: everything is as it was."""
+    was, seen = identity(before), glance(host)
+    live = rig.prepare(rig.desired(case, after)).live.get(after.ref)
+    refuse(rig, case, after)
+    assert glance(host) == seen
+    shown(before)
+    if live is None or not replaced(after, live):
+        assert identity(before) == was
+
+
+def refuse(rig: Rig, case: Case, after: Fact | None, stage: int | None = None) -> None:
+    kernel = Refusing(rig.kernel, stage)
+    with pytest.raises(ApplyError) as error:
+        rig.apply(rig.desired(case, after), kernel)
+    assert [op.ref for op in kernel.refused] == [("link", HOST, ("lo",))], error.value
+    assert error.value.undone, error.value
+
+
+@pytest.mark.parametrize("case", CASES, indirect=True)
+def test_object(host: Host, rig: Rig, case: Case) -> None:
+    """Made and deleted by topo and by hand, and each refused behind any stage of it."""
+    fact = case.first(next(iter(case.attributes)))
+    rig.apply_case(case, None)
+    without, there = glance(host), witness(fact)
+    for stage in (0, 1, None):
+        refuse(rig, case, fact, stage)
+        assert glance(host) == without
+    rig.apply_case(case, fact)
+    shown(fact)
+    if case.gone:
+        by_hand(host, case.ns, case.gone)
+        assert [c.action for c in rig.differences(rig.desired(case, fact)) if c.ref == fact.ref] == [CREATE]
+        rig.apply_case(case, fact)
+        shown(fact)
+    whole = glance(host)
+    for stage in (1, None):
+        refuse(rig, case, None, stage)
+        assert glance(host) == whole
+    rig.apply_case(case, None)
+    assert witness(fact) == there
+    assert glance(host) == without
+
+
+@pytest.mark.parametrize("case", [name for name, case in CASES.items() if case.gone], indirect=True)
+def test_deleting_what_is_gone(host: Host, rig: Rig, case: Case) -> None:
+    fact = case.first(next(iter(case.attributes)))
+    rig.apply_case(case, fact)
+    state = rig.prepare(rig.desired(case, None))
+    assert fact.ref in {change.ref for change in state.plan.changes if change.action == DELETE}
+    by_hand(host, case.ns, case.gone)
+    outcome = rig.kernel.execute(stages(state.plan.changes, state.desired, state.live), state.desired)
+    assert outcome.failed == []
