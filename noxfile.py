@@ -68,6 +68,20 @@ def schema(session: nox.Session) -> None:
     SCHEMA.write_text(text)
 
 
+@nox.session
+def reference(session: nox.Session) -> None:
+    """Write docs/reference/ anew from the models."""
+    ready(session)
+    session.run("python", "tests/reference.py")
+
+
+@nox.session
+def tour(session: nox.Session) -> None:
+    """Run the console blocks of README and docs in the sandbox, and write their real output into them."""
+    ready(session)
+    as_root(session, python(session), "tests/tour.py", "README.md", "docs/file.md", "docs/walkthrough.md")
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Every test but the long ones; the live tier is among them and needs root."""

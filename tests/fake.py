@@ -283,7 +283,12 @@ class FakeKernel:
         for other, fact in list(self.facts.items()):
             if other.kind != "link" or other not in self.facts:
                 continue
-            if fact.attrs.get("parent") == me or fact.attrs.get("dev") == me or other[1:] == gone.attrs.get("peer") or (other.kind == "link" and gone.attrs.get("peer") == (other.ns, *other.key)):
+            if (
+                fact.attrs.get("parent") == me
+                or fact.attrs.get("dev") == me
+                or other[1:] == gone.attrs.get("peer")
+                or (other.kind == "link" and gone.attrs.get("peer") == (other.ns, *other.key))
+            ):
                 self._delete_link(other)
             elif other.ns == ref.ns and fact.attrs.get("master") == ref.key[0]:
                 self.facts[other] = fact._replace(attrs={**fact.attrs, "master": None})

@@ -115,9 +115,8 @@ class Reference:
             inner = self.type(part["items"], page)
             return f"list of ({inner})" if " or " in inner else f"list of {inner}"
         if kind == "object":
-            inner = part.get("additionalProperties")
-            named = isinstance(inner, dict) and self.type(inner, page)
-            return f"name: {named}" if named else "mapping"
+            values = part.get("additionalProperties")
+            return f"name: {self.type(values, page)}" if isinstance(values, dict) else "mapping"
         words = {"string": "text", "boolean": "true or false", "integer": "integer", "number": "number"}[kind]
         low, high = part.get("minimum"), part.get("maximum")
         return words if low is None or high is None else f"{words}, {low} to {high}"

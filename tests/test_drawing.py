@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 
-import pytest
 
 from topo.facts import Desired, Fact, Ref, link, namespace
 from topo.planning.drawing import FORMATS, dot, drawing, mermaid
@@ -159,7 +157,6 @@ def test_names_cannot_break_out_of_dot() -> None:
     assert 'label="a\\"]<b>;#\\\\"' in text
 
 
-@pytest.mark.skipif(shutil.which("dot") is None, reason="Graphviz is not installed")
 def test_graphviz_reads_it() -> None:
     hostile = a_link("host", HOSTILE, kind="bridge")
     subprocess.run(["dot", "-Tsvg"], input=dot(desired(*WEB, hostile)), text=True, check=True, capture_output=True)

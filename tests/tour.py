@@ -125,7 +125,7 @@ class Shell:
         assert self._bash.stdout is not None
         self._bash.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\n%s\\n' {shlex.quote(_END)}\n")
         self._bash.stdin.flush()
-        found = []
+        found: list[str] = []
         for line in self._bash.stdout:
             if line == _END + "\n":
                 return "".join(found)[:-1]

@@ -53,6 +53,12 @@ def _checked(result: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
+def _many_files(size: int) -> None:
+    """Room for two descriptors for each of `size` namespaces."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * size + 64)), hard))
+
+
 def _socket(large: bool = False) -> socket.socket:
     sock = socket.socket(_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
     if large:
@@ -100,8 +106,7 @@ class Making:
     """Everything encoded; `run` is what is measured."""
 
     def __init__(self, star: Star) -> None:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * star.size + 64)), hard))
+        _many_files(star.size)
         self.names = star.namespaces()
         self.bridge = _bridge(star)
         self.links = [_veth(index) for index in range(star.size)]
@@ -171,27 +176,31 @@ Row = tuple[Any, ...]
 
 def read() -> list[Row]:
     """Links, addresses and routes of the host and of all that has a name, decoded by struct."""
+    _many_files(len(os.listdir(_DIRECTORY)))
     home = _here()
     rows: list[Row] = []
-    _read_here(rows)
+    sockets = [_read_here(rows)]
     for name in os.listdir(_DIRECTORY):
         fd = os.open(_DIRECTORY + name, os.O_RDONLY | os.O_CLOEXEC)
         _setns(fd)
         os.close(fd)
-        _read_here(rows)
+        sockets.append(_read_here(rows))
     _setns(home)
     os.close(home)
+    for sock in sockets:
+        sock.close()
     return rows
 
 
-def _read_here(rows: list[Row]) -> None:
+def _read_here(rows: list[Row]) -> socket.socket:
+    """The socket is left open: closing it at once takes longer by the clock, closing all in the end does not."""
     sock = _socket()
     sock.setsockopt(_SOL_NETLINK, _STRICT, 1)
     for table in _TABLES:
         sock.send(table)
         while _decode(sock.recv(65536), rows):
             pass
-    sock.close()
+    return sock
 
 
 def _decode(data: bytes, rows: list[Row]) -> bool:

@@ -210,14 +210,13 @@ def _rule(ns: str, family: int) -> Case:
         **each("suppress_prefixlength", 0, 8, also=table),
         **each("uidrange", (1, 5), (7, 7), also=table),
     }
-    delete, add = f"ip -{family} rule del pref 500", f"ip -{family} rule add pref 500"
-    hand = (delete, f"{add} from {two} lookup 99")
+    delete = f"ip -{family} rule del pref 500"
     attributes["priority"] = ({"priority": 500, **table}, {"priority": 501, **table})
     return Case(
         "rule",
         Fact(Ref("rule", ns, ()), {"priority": 500, "action": "to_table"}),
         attributes,
-        dict.fromkeys(attributes, hand),
+        dict.fromkeys(attributes, (delete,)),  # a rule has no interface: one that is added stays
         (delete,),
         (*spaces(ns), *underlay(ns)),
         at=at,
@@ -308,7 +307,7 @@ def _shaping(ns: str, base: dict[str, Any], attributes: dict[str, tuple[State, .
         "shaping",
         Fact(Ref("shaping", ns, ("c0",)), base),
         attributes,
-        {name: tuple(words.split("; ")) for name, words in by_hand.items()},
+        {name: (words,) for name, words in by_hand.items()},
         ("tc qdisc del dev c0 root",),
         (*spaces(ns), *a_pair(ns)),
         at=at,
@@ -352,7 +351,7 @@ def _htb(ns: str) -> Case:
             "rate": change.format("5mbit", "1gbit", "20k", "40k"),
             "burst": change.format("10mbit", "1gbit", "25k", "40k"),
             "ceil": change.format("10mbit", "3gbit", "20k", "40k"),
-            "cburst": "tc qdisc del dev c0 root; tc qdisc add dev c0 root handle 1: htb default 1",
+            "cburst": "tc class change dev c0 classid 1:1 htb rate 10mbit ceil 1gbit burst 20k cburst 70k",
         },
     )
 

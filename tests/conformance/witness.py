@@ -15,6 +15,7 @@ from conformance.case import MARK
 from sandbox.host import NETNS
 from sandbox.snapshot import output, read_json
 from topo.facts import HOST, Fact
+from topo.kinds.port import DEFAULTS
 
 Seen = dict[str, Any]
 
@@ -144,7 +145,9 @@ _OWN: dict[str, Callable[[str, Seen, Seen], Seen]] = {
 def _port(fact: Fact) -> Seen | None:
     link = links(fact.ref.ns).get(fact.ref.key[0], {})
     data = link.get("linkinfo", {}).get("info_slave_data")
-    return None if data is None else {**data, "fast_leave": data["fastleave"]}
+    if data is None:
+        return None
+    return {"fast_leave": data["fastleave"], **{name: data[name] for name in (*DEFAULTS, "cost") if name in data}}
 
 
 def _address(fact: Fact) -> Seen | None:
@@ -346,14 +349,16 @@ def agrees(fact: Fact, seen: Seen | None) -> bool:
     """Whether what was seen is what the fact states."""
     if seen is None:
         return False
-    return all(_same(fact.ref.kind, name, want, seen.get(name)) for name, want in fact.attrs.items())
+    # tc rounds to three digits, and bursts to the bytes of a microsecond.
+    coarse = max(fact.attrs["rate"], fact.attrs.get("ceil", 0)) / 1e6 if fact.ref.kind == "shaping" else 0
+    return all(_same(fact.ref.kind, name, want, seen.get(name), coarse) for name, want in fact.attrs.items())
 
 
-def _same(kind: str, name: str, want: Any, have: Any) -> bool:
+def _same(kind: str, name: str, want: Any, have: Any, coarse: float) -> bool:
     if kind == "nft":
         return _plain(want) == _plain(have)
     if kind == "shaping" and name != "kind":  # tc shows three digits of an htb's class
-        return bool(abs(want - have) <= 0.01 * want)
+        return bool(abs(want - have) <= max(0.01 * want, coarse))
     if name == "nexthops":
         return set(want or ()) == set(have or ())
     if name == "invert":

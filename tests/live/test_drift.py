@@ -13,7 +13,7 @@ LAB = """
 topology: drift
 bridges:
   br0: {subnet: 10.10.0.0/24, stp: false}
-  br1: {}
+  br1: {mac: 02:00:00:00:00:b1}
 namespaces:
   a:
     forwarding: true

@@ -114,7 +114,7 @@ _GETS = {  # NFT_MSG_GET* of linux/netfilter/nf_tables.h
     23: "flowtable",
 }
 _NFNL_SUBSYS_NFTABLES = 10
-_CHANGES_FILES = re.compile(r"\b(mkdir|mkdirat|unlink|unlinkat|rename|renameat2?|mount|umount2|unshare|sethostname)\(")
+_CHANGES_FILES = re.compile(r"\b(mkdir|mkdirat|unlink|unlinkat|rename|renameat2?|mount|umount2)\(")
 _OPENS = re.compile(r'\b(?:open|openat)\((?:[^"]*)"([^"]*)", ([A-Z_|]+)')
 _WATCHED = ("/run", "/var/run", "/proc/sys", "/sys")
 
@@ -145,12 +145,17 @@ def _changes(call: Call) -> bool:
         return call.type >= 16 and call.type & 3 != 2  # RTM_GET* are the third of each four (linux/rtnetlink.h)
     if call.what == "NETLINK_NETFILTER":
         return call.type >> 8 != _NFNL_SUBSYS_NFTABLES or call.type & 0xFF not in _GETS
-    return True
+    return call.what != "scratch"
 
 
 def _calls(lines: Sequence[str]) -> Iterator[Call]:
-    """The netlink messages of a log of strace's, and the calls that change files which the kernel or others read."""
+    """The netlink messages of a log of strace's, and the calls that change files which the kernel or others read.
+
+    A thread may make itself a namespace to try things in. That is no change, as long as nothing mounts it: the
+    sockets that it opens there are of protocol `scratch`.
+    """
     protocols: dict[str, str] = {}  # socket inode -> netlink protocol
+    scratch: set[str] = set()  # threads that are in such a namespace
     pending: dict[str, str] = {}  # pid -> the first half of an unfinished call
     text, data = "", b""
     for line in [*lines, "0 end"]:
@@ -168,9 +173,11 @@ def _calls(lines: Sequence[str]) -> Iterator[Call]:
             text = ""
         elif text.startswith("<..."):
             text = pending.pop(pid, "") + text
+        if re.match(r"(setns|unshare)\(.*= 0$", text):
+            (scratch.add if text.startswith("unshare") and "NEWNET" in text else scratch.discard)(pid)
         made = re.search(r"socket\(AF_NETLINK, [^,]*, (\w+).*= \d+<socket:\[(\d+)\]>", text)
         if made:
-            protocols[made[2]] = made[1]
+            protocols[made[2]] = "scratch" if pid in scratch else made[1]
         if _CHANGES_FILES.search(text) or _opens_for_writing(text):
             yield Call("call", 0, text)
 
@@ -194,17 +201,23 @@ def _messages(protocols: dict[str, str], text: str, data: bytes) -> Iterator[Cal
 
 
 @contextmanager
-def unchanged(host: Host) -> Iterator[None]:
-    """Fails where anything lasting on the host or in a namespace, or any file in /run, is another afterwards."""
+def unchanged(host: Host, *, but_for_locks: bool = False) -> Iterator[None]:
+    """Fails where anything lasting on the host or in a namespace, or any file in /run, is another afterwards.
+
+    `but_for_locks`: a lock may have been taken and given back, which changes times.
+    """
     before, files = host.settled(), _files()
     yield
-    assert _files() == files
+    now = _files()
+    if but_for_locks:
+        files, now = ({path: about[2:] for path, about in found.items()} for found in (files, now))
+    assert now == files
     host.same(before)
 
 
-def _files() -> dict[str, tuple[int, int, bytes]]:
+def _files() -> dict[str, tuple[object, ...]]:
     """Inode, time of change and content of every file in /run/topo, and of every name in /run/netns."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for top in (Path("/run"), Path("/run/netns"), Path("/run/topo")):
         for path in [top, *top.rglob("*")] if top.exists() else []:
             about = path.stat()

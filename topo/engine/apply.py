@@ -57,9 +57,12 @@ class Report(NamedTuple):
     seconds: float
 
 
-def known(name: str, home: int) -> tuple[Record | None, Desired | None, list[str]]:
+def known(
+    name: str, home: int, lowered: Desired | None = None
+) -> tuple[Record | None, Desired | None, list[str]]:
     """The record of a topology, what it says was applied, and warnings about it.
 
+    `lowered`: some file of this topology; if it is the one that was applied, that need not be lowered once more.
     Raises InputError where it was applied from another network namespace.
     """
     try:
@@ -73,6 +76,8 @@ def known(name: str, home: int) -> tuple[Record | None, Desired | None, list[str
             f"{name} was applied from another network namespace (inode {record.home}): run topo there, or, if that "
             f"namespace is gone, remove {records.DIRECTORY}/{name}.json"
         )
+    if lowered is not None and record.pending is None and record.applied == lowered.document:
+        return record, lowered, []
     previous = stated(record)
     if previous is None:
         return record, None, [f"the record of {name} is of another version of topo; going by the marks in the kernel"]
@@ -104,7 +109,7 @@ def stated(record: Record) -> Desired | None:
 
 def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtful: Desired | None = None) -> State:
     """Read and compare; changes nothing. `doubtful`: what may have been applied though no record says so."""
-    record, previous, warnings = known(desired.name, kernel.home())
+    record, previous, warnings = known(desired.name, kernel.home(), doubtful or desired)
     if record is None and doubtful is not None:
         previous = _unrecorded(doubtful)
     live = kernel.read(desired, previous)
@@ -120,13 +125,10 @@ def _unrecorded(doubtful: Desired) -> Desired:
     return doubtful._replace(facts={ref: fact for ref, fact in doubtful.facts.items() if ref.kind in kinds})
 
 
-def touches_host(*several: Desired | None) -> bool:
-    """Whether runs of these could meet another topology's: in the host's namespace, or in one that others made."""
-    for one in several:
-        for ref, fact in one.facts.items() if one else ():
-            if ref.ns == HOST or (ref.kind == "namespace" and "from" in fact.attrs):
-                return True
-    return False
+def touches_host(desired: Desired | None) -> bool:
+    """Whether a run of this could meet another topology's: in the host's namespace, or in one that others made."""
+    facts = desired.facts.items() if desired else ()
+    return any(ref.ns == HOST or (ref.kind == "namespace" and "from" in fact.attrs) for ref, fact in facts)
 
 
 def apply(

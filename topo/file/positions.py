@@ -162,24 +162,24 @@ def _held(place: Place, part: str | int) -> Place | None:
 
 def find(place: Place, path: str) -> Place:
     """The innermost place that `path` leads to, as far as it leads to any."""
-    return _find(place, f".{path}", 0)[1]
+    return _find(place, f".{path}", 0)[2]
 
 
-def _find(place: Place, path: str, depth: int) -> tuple[int, Place]:
-    """The place, and how far down it is."""
-    best = (depth, place)
+def _find(place: Place, path: str, depth: int) -> tuple[bool, int, Place]:
+    """Whether the path leads all the way, how far down, and the place."""
+    best = (not path, depth, place)
     if isinstance(place.held, dict) and path[:1] == ".":
         name = path[1:]
         for end in _ends(name):
             inner = place.held.get(name[:end])
             if inner is not None:
-                best = max(best, _find(inner, name[end:], depth + 1), key=lambda found: found[0])
+                best = max(best, _find(inner, name[end:], depth + 1), key=lambda found: found[:2])
     elif isinstance(place.held, list) and (index := _INDEX.match(path)) and int(index[1]) < len(place.held):
         return _find(place.held[int(index[1])], path[index.end() :], depth + 1)
     return best
 
 
-_INDEX: Final = re.compile(r"(?:\.[a-z]+)?\[([0-9]{1,9})\]")  # links[3].ends[0], the link being a list itself
+_INDEX: Final = re.compile(r"(?:\.[a-z]+)?\[(0|[1-9][0-9]{0,8})\]")  # links[3].ends[0], the link being a list itself
 
 
 def _ends(name: str) -> list[int]:

@@ -22,6 +22,7 @@ from topo.kinds import nft as nft_kind
 from topo.kinds.ifla import IFLA_GROUP
 from topo.kinds.kind import Decode
 from topo.kinds.registry import KINDS
+from topo.kinds.route import OF_KERNEL
 from topo.wire import (
     AF_BRIDGE,
     AF_INET,
@@ -45,6 +46,8 @@ from topo.wire import (
 _IFLA_EXT_MASK, _SKIP_STATS = 29, 1 << 3  # linux/if_link.h, RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h
 _ALL_LINKS: Final = IFINFOMSG.pack(0, 0, 0, 0, 0) + attr_u32(_IFLA_EXT_MASK, _SKIP_STATS)
 _ALL_ADDRESSES: Final = IFADDRMSG.pack(0, 0, 0, 0, 0)
+_ALL_ROUTES: Final = RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)  # of every family
+_PROTOCOL_AT: Final = 5  # in rtmsg
 _BY_HAND: Final = (PROTOCOL, 3, 4)  # topo's routes, RTPROT_BOOT (what `ip route` gives), RTPROT_STATIC
 _FEW: Final = 256  # so many foreign links are decoded all the same: a plan can then say what goes down with what
 _INDEX: Final = struct.Struct("=4xi").unpack_from  # of ifinfomsg, ifaddrmsg, ndmsg alike
@@ -76,10 +79,11 @@ class Reader:
         self.mark = mark(desired.name)
         self.facts: Facts = {}
         self.wants: dict[str, Wants] = {HOST: Wants(set(), set(), [])}
-        for source in (previous, desired):
+        sources = (desired,) if previous is desired else (previous, desired)
+        for source in sources:
             for ref in source.facts if source else ():
                 self._want(ref)
-        for source in (previous, desired):
+        for source in sources:
             for ref in (*source.external, *source.take_over.values()) if source else ():
                 self._want(ref)
 
@@ -220,9 +224,11 @@ class Reader:
             wanted = self.wants[space.name].links
             found = [m for m in found if (i := _INDEX(m[1], m[2])[0]) in marked or names[i] in wanted]
         attached = namespace(space.name) if not self._owned(space.name) else None
-        for fact in _decoded(KINDS["link"].decode, found, _View(space, self.mark)):
-            if fact.ref != attached:
-                self.facts[fact.ref] = fact
+        decode, view = KINDS["link"].decode, _View(space, self.mark)
+        for kind, data, at, end in found:
+            for fact in decode(kind, data, at, end, view):
+                if fact.ref != attached:
+                    self.facts[fact.ref] = fact
 
     def _rest(self, space: Space) -> None:
         name, wants = space.name, self.wants[space.name]
@@ -250,28 +256,32 @@ class Reader:
             self._nft(space)
 
     def _dump(self, space: Space, view: _View, kind: str, request: int, bodies: Iterable[bytes]) -> None:
-        decode = KINDS[kind].decode
         for body in bodies:
-            self._keep(_decoded(decode, rtnl.dump(space.sock, request, body), view))
+            self._keep(KINDS[kind].decode, rtnl.dump(space.sock, request, body), view)
 
-    def _keep(self, facts: Iterable[Fact]) -> None:
+    def _keep(self, decode: Decode, found: rtnl.Messages, view: _View) -> None:
         kept = self.facts
-        for fact in facts:
-            if fact.ref in kept:  # no key tells them apart: the later one is one too many
-                fact = fact._replace(ref=_numbered(fact.ref, kept))
-            kept[fact.ref] = fact
+        for kind, data, at, end in found:
+            for fact in decode(kind, data, at, end, view):
+                if kept.setdefault(fact.ref, fact) is not fact:  # no key tells them apart: this is one too many
+                    ref = _numbered(fact.ref, kept)
+                    kept[ref] = fact._replace(ref=ref)
 
     def _addresses(self, space: Space, view: _View, near: set[int] | None) -> None:
         found = rtnl.dump(space.sock, RTM_GETADDR, _ALL_ADDRESSES)
         if near is not None:
             found = [m for m in found if _INDEX(m[1], m[2])[0] in near]
-        self._keep(_decoded(KINDS["address"].decode, found, view))
+        self._keep(KINDS["address"].decode, found, view)
 
     def _routes(self, space: Space, view: _View, owned: bool) -> None:
         whole = owned or any(ref.ns == space.name for ref in self.desired.take_over)
-        protocols = (0,) if whole else _BY_HAND
-        bodies = (RTMSG.pack(f, 0, 0, 0, 0, p, 0, 0, 0) for f in (AF_INET, AF_INET6) for p in protocols)
-        self._dump(space, view, "route", RTM_GETROUTE, bodies)
+        if not whole:
+            bodies = (RTMSG.pack(f, 0, 0, 0, 0, p, 0, 0, 0) for f in (AF_INET, AF_INET6) for p in _BY_HAND)
+            self._dump(space, view, "route", RTM_GETROUTE, bodies)
+            return
+        found = rtnl.dump(space.sock, RTM_GETROUTE, _ALL_ROUTES)
+        # Most of them are the kernel's own, one for each address and more.
+        self._keep(KINDS["route"].decode, [m for m in found if m[1][m[2] + _PROTOCOL_AT] not in OF_KERNEL], view)
 
     def _link_kinds(self, space: Space) -> set[str]:
         """The kinds among the links of this namespace that are topo's or named by the file."""
@@ -282,15 +292,14 @@ class Reader:
 
     def _shaping(self, space: Space, view: _View) -> None:
         decode = KINDS["shaping"].decode
-        found = rtnl.dump(space.sock, RTM_GETQDISC, TCMSG.pack(0, 0, 0, 0, 0))
-        self._keep(_decoded(decode, found, view))
+        self._keep(decode, rtnl.dump(space.sock, RTM_GETQDISC, TCMSG.pack(0, 0, 0, 0, 0)), view)
         for source in (self.desired, self.previous):
             for ref in source.facts if source else ():
                 if ref.kind == "shaping" and ref.ns == space.name and ref not in self.facts:
                     index = space.indexes.get(ref.key[0])
                     if index:
                         body = TCMSG.pack(0, index, 0, 0, 0)
-                        self._keep(_decoded(decode, rtnl.dump(space.sock, RTM_GETTCLASS, body), view))
+                        self._keep(decode, rtnl.dump(space.sock, RTM_GETTCLASS, body), view)
 
     def _sysctl(self, ref: Ref) -> None:
         if ref in self.facts:
@@ -328,11 +337,6 @@ class Reader:
         for ref in suspects:
             if ref.key[1] in macs:
                 del self.facts[ref]
-
-
-def _decoded(decode: Decode, found: rtnl.Messages, view: _View) -> Iterator[Fact]:
-    for kind, data, at, end in found:
-        yield from decode(kind, data, at, end, view)
 
 
 def _numbered(ref: Ref, taken: Facts) -> Ref:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import errno
-import http.client
 import json
 import os
-import socket
 from typing import Any, Final
-from urllib.parse import quote
 
 from topo.errors import InputError
 from topo.kernel import netns
@@ -53,23 +50,14 @@ def _open(path: str, what: str) -> int:
     return fd
 
 
-class _Unix(http.client.HTTPConnection):
-    """HTTP over a unix socket, as container engines serve it."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 def container_pid(engine: str, container: str) -> int:
     """The pid of a running container, asked of its engine. Raises InputError."""
+    from urllib.parse import quote
+
+    from topo.kernel.engines import UnixConnection  # with it comes all of http.client, which few files need
+
     where, template = _ENGINES[engine]
-    connection = _Unix(where)
+    connection = UnixConnection(where, _TIMEOUT)
     try:
         connection.request("GET", template.format(quote(container, safe="")))
         answer = connection.getresponse()

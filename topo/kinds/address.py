@@ -8,6 +8,7 @@ An address is its key, so nothing of it is ever changed in place but its owner. 
 - Deleting the last IPv4 address of a link flushes every IPv4 route on it. So in all other cases the new address
   is made before the old one is deleted.
 - Deleting an address drops the IPv4 routes that have it as their source, and clears it in the IPv6 ones.
+- An IPv6 address that gets another prefix length is deleted before it is made again: `claims`.
 
 `takes` looks at one change; `flushed` at all that a plan does to addresses.
 """
@@ -216,8 +217,17 @@ def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
     return (*home, *(path for path in paths if desired.get(path)))
 
 
+def claims(fact: Fact) -> Iterable[tuple[Any, ...]]:
+    """A link has an IPv6 address once, whatever its prefix length (ipv6_add_addr: EEXIST)."""
+    ip, _ = split(fact.ref)
+    if ":" in ip:
+        yield "address", fact.ref.ns, fact.ref.key[0], ip
+
+
 def describe(fact: Fact) -> str:
     return str(fact.ref.key[2]) if len(fact.ref.key) > 2 else ""
 
 
-ADDRESS: Final = Kind("address", encode, decode, requires, compare=nothing, takes=takes, describe=describe)
+ADDRESS: Final = Kind(
+    "address", encode, decode, requires, compare=nothing, takes=takes, claims=claims, describe=describe
+)

@@ -28,14 +28,14 @@ from topo.kinds.ifla import (
     IFLA_MASTER,
     IFLA_MTU,
     IFLA_TXQLEN,
-    selected,
+    Selection,
 )
 from topo.kinds.kind import LinkKind, View
 from topo.kinds.link_kinds import LINK_KINDS
 from topo.kinds.port import decode as decode_port
 from topo.wire import IFINFOMSG, RTM_NEWLINK, S32, STR, attributes
 
-_WANTED: Final = frozenset(
+_SELECTED: Final = Selection(
     {IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_TXQLEN}
     | {IFLA_LINKINFO, IFLA_IFALIAS, IFLA_GROUP, IFLA_LINK_NETNSID}
 )
@@ -47,7 +47,7 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
     if kind != RTM_NEWLINK or end - offset < IFINFOMSG.size:
         return ()
     family, _, index, flags, _ = IFINFOMSG.unpack_from(data, offset)
-    found = selected(data, offset + IFINFOMSG.size, end, _WANTED)
+    found = _SELECTED(data, offset + IFINFOMSG.size, end)
     if family or IFLA_IFNAME not in found:  # AF_BRIDGE: the bridge's own view of its ports
         return ()
     ifname, ns = STR.unpack(found[IFLA_IFNAME]), view.ns

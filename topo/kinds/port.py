@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from topo.changes import CREATE, DELETE, Env, Op, Rtnl
 from topo.facts import FOREIGN, Fact, Ref, link
-from topo.kinds.ifla import IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, body, selected
+from topo.kinds.ifla import IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, Selection, body
 from topo.kinds.kind import DesiredView, Kind
 from topo.wire import BOOL, RTM_NEWLINK, U16, U32, Attr, attr, attr_str, nest
 
@@ -36,6 +36,7 @@ DATA: Final = (
 DEFAULTS: Final[Mapping[str, Any]] = {a.name: a.default for a in DATA if a.default is not None}
 _VETH_COST: Final = 2
 _BY_NUMBER: Final = {a.nla: (a.name, a.format.unpack) for a in DATA}
+_SELECTED: Final = Selection(_BY_NUMBER)
 _VETH_DEFAULTS: Final = {a.nla: a.format.pack(_VETH_COST if a.default is None else a.default) for a in DATA}
 
 
@@ -45,7 +46,7 @@ def decode(data: bytes, ref: Ref, kind: str | None, origin: str) -> Fact | None:
     Of other kinds the default of `cost` is not known, so that one without other settings is there, but foreign:
     to be compared where it is stated, never to be reset.
     """
-    found = selected(data, 0, len(data), _BY_NUMBER)
+    found = _SELECTED(data, 0, len(data))
     if kind == "veth" and found == _VETH_DEFAULTS:
         return None
     attrs: dict[str, Any] = {}

@@ -40,7 +40,7 @@ _TYPE_NAMES: Final = {number: name for name, number in TYPES.items()}
 _RT_TABLE_COMPAT = 252
 _SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_NOWHERE = 0, 253, 255
 # RTPROT_*: what the kernel itself makes is no one's to care for; what a person makes bears boot or static.
-_OF_KERNEL: Final = frozenset({1, 2, 9})  # redirect, kernel, ra
+OF_KERNEL: Final = frozenset({1, 2, 9})  # redirect, kernel, ra
 _BY_HAND: Final = frozenset({3, 4})  # boot, static
 _ANYWHERE: Final = {4: "0.0.0.0/0", 6: "::/0"}
 METRIC: Final = {4: 0, 6: 1024}
@@ -118,7 +118,7 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
     if end - offset < RTMSG.size:
         return ()
     family, length, src_len, tos, table, protocol, _, type_, flags = RTMSG.unpack_from(data, offset)
-    if protocol in _OF_KERNEL or type_ not in _TYPE_NAMES or flags & RTM_F_CLONED or src_len:
+    if protocol in OF_KERNEL or type_ not in _TYPE_NAMES or flags & RTM_F_CLONED or src_len:
         return ()
     if family not in (AF_INET, AF_INET6):
         return ()

@@ -188,4 +188,9 @@ def _decode_matches(found: Mapping[int, bytes]) -> Iterator[tuple[str, Any]]:
         yield "_raw", raw
 
 
-RULE: Final = Kind("rule", encode, decode, compare=nothing)
+def claims(fact: Fact) -> Iterable[tuple[Any, ...]]:
+    """A rule and its inversion are one to NLM_F_EXCL (rule_exists in net/core/fib_rules.c): EEXIST."""
+    yield "rule", fact.ref.ns, *fact.ref.key[:2], selector({**fact.attrs, "invert": False})
+
+
+RULE: Final = Kind("rule", encode, decode, compare=nothing, claims=claims)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from topo.changes import CREATE, DELETE, Change
 from topo.errors import OwnershipError
 from topo.facts import OWN, Desired, Fact, Facts, Live, Ref
+from topo.kinds.kind import stated_differences
 from topo.kinds.registry import KINDS
 from topo.planning.compare import changed
 from topo.planning.lost import with_losses
@@ -58,13 +59,17 @@ class _Diff:
     def _wanted(self, found: dict[Ref, Change]) -> None:
         have = self.live.facts
         compares = {name: kind.compare for name, kind in KINDS.items()}
+        plain = {name for name, compare in compares.items() if compare is stated_differences}
         for ref, want in self.wanted.items():
             there = have.get(ref)
             if there is None:
                 found[ref] = Change(CREATE, ref, want, None)
-            elif compares[ref.kind](want, there) or there.ref != ref:
+                continue
+            kind = ref.kind
+            same = kind in plain and want.attrs.items() <= there.attrs.items()  # far faster than a call
+            if (not same and compares[kind](want, there)) or there.ref != ref:
                 self._differs(found, ref, want, there)
-            elif there.origin != OWN and ref.kind in _CAN_BE_TAKEN:
+            elif there.origin != OWN and kind in _CAN_BE_TAKEN:
                 self._foreign(found, ref, want, there)
 
     def _differs(self, found: dict[Ref, Change], ref: Ref, want: Fact, there: Fact) -> None:
@@ -84,7 +89,7 @@ class _Diff:
             return
         if not self.adopt:
             self.taken.append((ref, what))
-        elif change := changed(want, there, ref, owner=True, reason="taken over"):
+        elif change := changed(want, there, ref, owner=True):
             found[ref] = change
 
     def _extra(self, found: dict[Ref, Change]) -> None:

@@ -91,9 +91,9 @@ class Ordering:
             if change.live and change.live.ref != change.ref and change.live.ref in self.breaks:
                 self.breaks[change.ref] = self.breaks[change.live.ref]
         self.cause = {
-            ref: i
+            ref: taker
             for c in changes
-            if c.takes and (i := self.breaks.get(c.ref, self.makes.get(c.ref))) is not None
+            if c.takes and (taker := self.breaks.get(c.ref, self.makes.get(c.ref))) is not None
             for ref in c.takes
         }
 
@@ -137,13 +137,13 @@ def dismantling(order: Ordering) -> Edges:
 def within_namespaces(order: Ordering) -> Edges:
     """A namespace is made before all that is in it, and goes after what is deleted by itself."""
     for i, op in enumerate(order.ops):
-        home = namespace(op.ref.ns)
-        if op.ref == home:
+        if op.ref.kind == "namespace":
             continue
+        home = namespace(op.ref.ns)
         if op.verb != DELETE:
-            j = order.makes.get(home)
-            if j is not None and order.ops[j].verb == CREATE:
-                yield j, i
+            made = order.makes.get(home)
+            if made is not None and order.ops[made].verb == CREATE:
+                yield made, i
             continue
         around = {op.ref.ns}
         if op.ref.kind == "link" and op.old is not None:
@@ -267,8 +267,10 @@ def sysctls_first(order: Ordering) -> Edges:
     """A namespace's sysctls before its links, which copy the defaults; a device's before its addresses and routes."""
     links: dict[str, list[int]] = {}
     for i, op in enumerate(order.ops):
-        if op.verb == CREATE and op.ref.kind == "link":
+        if op.verb == CREATE and op.ref.kind == "link" and op.new is not None:
             links.setdefault(op.ref.ns, []).append(i)
+            if peer := op.new.attrs.get("peer"):  # whichever op makes both ends
+                links.setdefault(peer[0], []).append(i)
     above = [order.on_link(kind, (CREATE, UPDATE)) for kind in ("address", "route")]
     for i, op, fact in order.made():
         if op.ref.kind != "sysctl":
@@ -318,19 +320,18 @@ def graph(order: Ordering) -> networkx.DiGraph[int]:
     return built
 
 
-def _socket(order: Ordering, i: int) -> str | None:
-    """The namespace whose rtnetlink socket carries all of the op; None where it needs more, or another channel."""
+def _socket(order: Ordering, i: int) -> tuple[str, bool] | None:
+    """The namespace whose rtnetlink socket carries all of the op, and whether it deletes a link, which is sent
+    apart: names and indexes change with it. None where it needs more, or another channel."""
     op = order.ops[i]
     if op.ref.kind in _OTHER_CHANNELS:
         return None
-    if op.ref.kind != "link" or op.verb == UPDATE:
-        return op.ref.ns
-    if op.verb == DELETE or op.new is None:
-        return None
+    if op.ref.kind != "link" or op.verb == UPDATE or op.new is None:
+        return op.ref.ns, op.ref.kind == "link" and op.verb == DELETE
     if (peer := op.new.attrs.get("peer")) and not leads(op.new, order.wanted.get(link(*peer))):
-        return op.ref.ns  # the op of the other end makes it
+        return op.ref.ns, False  # the op of the other end makes it
     kind = LINK_KINDS.get(op.new.attrs.get("kind", ""))
-    return kind.home(op.new) if kind and kind.make is None else None
+    return (kind.home(op.new), False) if kind and kind.make is None else None
 
 
 def stages(changes: Iterable[Change], desired: Desired, live: Live) -> list[list[Op]]:
@@ -355,5 +356,5 @@ def stages(changes: Iterable[Change], desired: Desired, live: Live) -> list[list
             stage[i] = max(stage[i], stage[j] + (mine is None or sockets[j] != mine))
         while len(staged) <= stage[i]:
             staged.append({})
-        staged[stage[i]].setdefault(mine or order.ops[i].ref.ns, []).append(order.ops[i])
+        staged[stage[i]].setdefault(mine[0] if mine else order.ops[i].ref.ns, []).append(order.ops[i])
     return [[op for group in by_namespace.values() for op in group] for by_namespace in staged]

@@ -116,8 +116,11 @@ class _Closure:
         return there != links_of(have) and all(self._stays(below) for below in there)
 
     def _stays(self, ref: Ref) -> bool:
+        """Whether a link is there after the run without having been taken down by it."""
         planned = self.found.get(ref)
-        return ref in self.live and ref not in self.cause and (planned is None or planned.action == UPDATE)
+        if ref in self.cause:
+            return False
+        return ref in self.live if planned is None else planned.action in (CREATE, UPDATE)
 
     def _addresses(self) -> bool:
         """What deleted addresses take, which depends on all that happens to the addresses of their link."""

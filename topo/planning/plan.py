@@ -170,7 +170,7 @@ def lines(plan: Plan) -> list[str]:
         return [f"{plan.topology}: nothing to do", *(f"  warning: {text}" for text in plan.warnings)]
     left = [f"  {line.sign} {line.kind}" for line in found]
     first = max(max(map(len, left)) + 1, 14)
-    second = min(max(len(line.name) for line in found) + 2, 44)
+    second = max((len(line.name) for line in found if line.details), default=0) + 2
     rows = []
     for start, row in zip(left, found, strict=True):
         rows.append(f"{start:<{first}} {row.name:<{second}} {row.details}".rstrip())
@@ -251,6 +251,8 @@ def _title(change: Change) -> str:
         return f"{_name(change.live.ref)} -> {change.ref.key[0]}"
     if change.action in (CREATE, DELETE) and fact is not None:
         words = KINDS[change.ref.kind].describe(fact)
+        if change.ref.kind == "link":
+            words = words.removeprefix(str(fact.attrs.get("kind"))).strip()
         return f"{name} {words}".strip()
     return name
 
@@ -281,6 +283,7 @@ def _taken(change: Change, by_ref: Mapping[Ref, Change]) -> str:
     count = Counter(
         ref.kind
         for ref in change.takes
+        if ref.kind != "sysctl"
         if ref not in by_ref or (by_ref[ref].action == CREATE and ref.kind not in ("link", "namespace"))
     )
     return ", ".join(

@@ -13,7 +13,7 @@ Names = dict[Ref, Ref]
 """Live link -> the name that it is to have."""
 
 Pair = tuple[Ref, Ref]
-_NO_RENAME: Final = frozenset({None, "veth"})  # veth pairs have a matching of their own
+_NO_RENAME: Final = frozenset({"", "veth"})  # veth pairs have a matching of their own
 
 
 def renames(goal: Facts, live: Live, absent: Iterable[Ref], extra: Iterable[Ref]) -> Names:
@@ -122,7 +122,7 @@ def _singles(live: Live, free: Facts, spare: Facts) -> Names:
 def _by_kind(links: Facts) -> dict[tuple[str, str], list[Ref]]:
     found: dict[tuple[str, str], list[Ref]] = {}
     for ref, fact in links.items():
-        kind = fact.attrs.get("kind")
+        kind = fact.attrs.get("kind") or ""
         if kind not in _NO_RENAME:
             found.setdefault((ref.ns, kind), []).append(ref)
     return found

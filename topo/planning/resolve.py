@@ -41,7 +41,7 @@ def _take_over(facts: Facts, desired: Desired, live: Live, restore: Facts, bridg
     have = live.get(nic)
     if have is None or bridge not in facts:
         return
-    inherited = {name: have.attrs[name] for name in ("mac", "mtu") if name in have.attrs}
+    inherited: dict[str, Any] = {name: have.attrs[name] for name in ("mac", "mtu") if name in have.attrs}
     facts[bridge] = facts[bridge]._replace(attrs={**inherited, **facts[bridge].attrs})
     for fact in _taken(live, restore, bridge, nic):
         ref, attrs = fact.ref, stated(fact.attrs)

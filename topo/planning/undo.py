@@ -43,7 +43,10 @@ def _renamed_by(changes: Iterable[Change], now: Live) -> Names:
     return {
         change.ref: change.live.ref
         for change in changes
-        if change.live is not None and change.live.ref != change.ref and change.ref in now and change.live.ref not in now
+        if change.live is not None
+        and change.live.ref != change.ref
+        and change.ref in now
+        and change.live.ref not in now
     }
 
 
