@@ -98,9 +98,10 @@ def live(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The measurements."""
+    """The measurements (docs/performance.md), and the test of the bounds; `-- 1000 -r 3 --only api` for less of them."""
     ready(session)
-    as_root(session, python(session), "-m", "pytest", "-m", "bench", "-s", *session.posargs)
+    as_root(session, python(session), "-m", "tests.bench", *session.posargs)
+    as_root(session, python(session), "-m", "pytest", "-m", "bench")
 
 
 @nox.session

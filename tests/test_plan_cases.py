@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake import FakeKernel
 from ruamel.yaml import YAML
 
-from fake import FakeKernel
 from topo.errors import TopoError
 from topo.facts import HOST, STATIC, Desired, Fact, Facts, Ref
 from topo.file.loading import load, loads

@@ -1,10 +1,10 @@
 """topo: declarative network topologies for Linux.
 
-    import topo
-    lab = topo.load("lab.yaml")
-    print(topo.plan(lab).changes)
-    topo.apply(lab)
-    topo.destroy("lab")
+import topo
+lab = topo.load("lab.yaml")
+print(topo.plan(lab).changes)
+topo.apply(lab)
+topo.destroy("lab")
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ lowering and the kinds keep to that page.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 HOST: Final = "host"
@@ -138,6 +139,9 @@ class Check(NamedTuple):
     text: str  # as the user would recognise it: "web: ping db"
 
 
+_NONE: Final[Mapping[Any, Any]] = MappingProxyType({})
+
+
 class Desired(NamedTuple):
     """What a file asks for, lowered.
 
@@ -151,11 +155,11 @@ class Desired(NamedTuple):
     name: str
     facts: Facts
     external: frozenset[Ref] = frozenset()
-    take_over: dict[Ref, Ref] = {}
-    underlay_mtu: dict[Ref, int] = {}
+    take_over: Mapping[Ref, Ref] = _NONE
+    underlay_mtu: Mapping[Ref, int] = _NONE
     checks: tuple[Check, ...] = ()
-    paths: dict[Ref, str] = {}
-    document: dict[str, Any] = {}
+    paths: Mapping[Ref, str] = _NONE
+    document: Mapping[str, Any] = _NONE
 
     def namespaces(self) -> list[str]:
         """Every namespace that has facts, the host's included where it is touched."""

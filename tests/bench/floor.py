@@ -22,7 +22,7 @@ _SNDBUFFORCE, _RCVBUFFORCE = 32, 33
 _NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 16, 17, 18, 20, 22, 24, 26
 _NEWNSID, _DELNSID = 88, 89
 _REQUEST, _ACK, _DUMP, _NEW = 1, 4, 0x301, 0x601  # _NEW: NLM_F_REQUEST | NLM_F_EXCL | NLM_F_CREATE
-_GROUP, _BRIDGE_INDEX, _FIRST_INDEX = 4242, 100_000, 1000
+_GROUP, _BRIDGE_INDEX, _FIRST_INDEX, _CANARY = 4242, 100_000, 1000, 2_000_000_000
 _PACKED: Final = 64
 _SELF: Final = b"/proc/thread-self/ns/net"
 _DIRECTORY: Final = "/run/netns/"
@@ -265,7 +265,7 @@ def finished() -> None:
 
 def _wait_for_canary() -> None:
     home, sock = _here(), _socket()
-    listening = _socket()
+    listening = _socket(large=True)  # the lab's own namespaces have numbers too, and are announced when they end
     listening.bind((0, 0))
     listening.setsockopt(_SOL_NETLINK, _MEMBERSHIP, _NSID_GROUP)
     listening.settimeout(120)
@@ -273,10 +273,11 @@ def _wait_for_canary() -> None:
     canary = _here()
     _setns(home)
     os.close(home)
-    _sent(sock, _message(_NEWNSID, _REQUEST, bytes(4) + _u32(1, 0xFFFFFFFF) + _u32(3, canary)))
+    _sent(sock, _message(_NEWNSID, _REQUEST, bytes(4) + _u32(1, _CANARY) + _u32(3, canary)))
     os.close(canary)
     _drop_namespace("canary")
-    while struct.unpack_from("=H", listening.recv(65536), 4)[0] != _DELNSID:
+    end = _u32(1, _CANARY)  # NETNSA_NSID
+    while not ((data := listening.recv(65536))[4] == _DELNSID and end in data):
         pass
     listening.close()
     sock.close()

@@ -13,7 +13,10 @@ from .lab import Star
 from .measuring import Sample, Samples, command_line, worker
 from .worker import CHANGED_MTU
 
-REST: Final = 1.5  # seconds for what goes on in a lab that was just built: duplicate address detection, multicast joins
+# Seconds for what goes on in a lab that was just built: duplicate address detection, multicast reports, router
+# solicitations. With a thousand namespaces that keeps the kernel busy for eight seconds, and reading takes 2-5 times as long.
+REST: Final = 1.0
+REST_EACH: Final = 0.009
 PAUSE: Final = 0.3
 
 
@@ -77,7 +80,7 @@ class Bench:
 
     def _built(self, mtu: int = 1500) -> None:
         self.star.check(mtu)
-        time.sleep(REST)
+        time.sleep(REST + REST_EACH * self.star.size)
 
     def _floor(self) -> None:
         self._begin()
@@ -98,7 +101,7 @@ class Bench:
         self._begin()
         self._worker("api apply", "api_apply")
         self._built()
-        for what, action in (("floor read", "floor_read"), ("api noop", "api_apply"), ("api diff", "api_diff")):
+        for what, action in (("api noop", "api_apply"), ("floor read", "floor_read"), ("api diff", "api_diff")):
             self._worker(what, action)
         self._worker("api change", "api_change")
         self.star.check(CHANGED_MTU)
@@ -113,8 +116,8 @@ class Bench:
             self._begin()
             self._keep("cli apply", command_line(["apply", lab]))
             self._built()
-            self._worker("floor read", "floor_read")
             self._keep("cli noop", command_line(["apply", lab]))
+            self._worker("floor read", "floor_read")
             self._keep("cli diff", command_line(["diff", lab]))
             self._keep("cli change", command_line(["apply", changed]))
             self.star.check(CHANGED_MTU)
@@ -126,10 +129,10 @@ class Bench:
 
 
 def table(results: Results) -> str:
-    """The results as Markdown: milliseconds, MiB, and ratios to the floor."""
+    """The results as Markdown: medians, the best wall time, and the ratios of best wall and median CPU to the floor."""
     lines = [
-        "| | wall, ms | of the floor | CPU, ms | of the floor | peak, MiB |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| | wall, ms | best | of the floor | CPU, ms | of the floor | peak, MiB |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for title, action, base in ROWS:
         if (mine := results.get(action)) is None:
@@ -138,10 +141,11 @@ def table(results: Results) -> str:
         if finished := mine.finished():
             wall += f" ({finished * 1e3:.0f})"
         ratios = (
-            [f"{mine.wall() / low.wall():.2f}", f"{mine.cpu() / low.cpu():.2f}"]
+            [f"{mine.best() / low.best():.2f}", f"{mine.cpu() / low.cpu():.2f}"]
             if (low := results.get(base)) and action != base
             else ["", ""]
         )
-        row = (title, wall, ratios[0], f"{mine.cpu() * 1e3:.0f}", ratios[1], f"{mine.memory() / 1024:.0f}")
+        walls = (wall, f"{mine.best() * 1e3:.0f}", ratios[0])
+        row = (title, *walls, f"{mine.cpu() * 1e3:.0f}", ratios[1], f"{mine.memory() / 1024:.0f}")
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)

@@ -130,7 +130,8 @@ def _route_case(ns: str, family: int, base: dict[str, Any], own: dict[str, tuple
         **each("metric", metric, metric + 5),
     }
     via = f"{base['gateway']} dev u0"
-    by_hand = {name: (gone, f"ip -{family} route add {dst} via {via} mtu 1399") for name in (*common, *own)}
+    made = f"ip -{family} route add {dst} via {via} mtu 1399"
+    by_hand: dict[str, tuple[str, ...]] = {name: (gone, made) for name in (*common, *own)}
     by_hand["onlink"] = (gone, f"ip -{family} route add {dst} via {via}")
     by_hand["dev"] = by_hand["type"] = (gone, f"ip -{family} route add prohibit {dst}")
     by_hand["gateway"] = (f"ip -{family} route replace {dst} dev u0",)
@@ -212,11 +213,13 @@ def _rule(ns: str, family: int) -> Case:
     }
     delete = f"ip -{family} rule del pref 500"
     attributes["priority"] = ({"priority": 500, **table}, {"priority": 501, **table})
+    if family == 6:  # the rest is one code for both
+        attributes = {name: attributes[name] for name in ("from", "to", "invert", "action")}
     return Case(
         "rule",
         Fact(Ref("rule", ns, ()), {"priority": 500, "action": "to_table"}),
         attributes,
-        dict.fromkeys(attributes, (delete,)),  # a rule has no interface: one that is added stays
+        dict.fromkeys(attributes, (delete, f"ip -{family} rule add pref 500 from {two} lookup 99")),
         (delete,),
         (*spaces(ns), *underlay(ns)),
         at=at,

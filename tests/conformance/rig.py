@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+
 from conformance.case import TOPOLOGY, Case
 from topo.changes import CREATE, Change, Op
 from topo.engine import apply as engine
 from topo.engine.apply import KernelLike, State
-from topo.facts import HOST, Desired, Fact, Live, link
+from topo.facts import HOST, Desired, Fact, Facts, Live, link
 from topo.kernel.outcome import Outcome, Progress
 
 
@@ -28,7 +29,8 @@ class _Documents:
         return document
 
     def __call__(self, document: dict[str, Any]) -> Desired:
-        return self.known[document["number"]]
+        number: int = document["number"]
+        return self.known[number]
 
     def keep(self, desired: Desired) -> Desired:
         for known in self.known:
@@ -53,6 +55,9 @@ class Rig:
         facts = case.whole(fact)
         external = frozenset({fact.ref}) if case.external and fact else frozenset()
         return self.documents.keep(Desired(TOPOLOGY, facts, external))
+
+    def desired_facts(self, facts: Facts) -> Desired:
+        return self.documents.keep(Desired(TOPOLOGY, facts))
 
     def prepare(self, desired: Desired) -> State:
         return engine.prepare(self.kernel, desired)
@@ -89,6 +94,9 @@ class Refusing:
 
     def home(self) -> int:
         return self.kernel.home()
+
+    def reset(self) -> None:
+        self.kernel.reset()
 
     def execute(self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None) -> Outcome:
         if self.done:

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conformance.case import MARK
 from sandbox.host import NETNS
 from sandbox.snapshot import output, read_json
+
+from conformance.case import MARK
 from topo.facts import HOST, Fact
 from topo.kinds.port import DEFAULTS
 
@@ -41,13 +42,32 @@ def ifindex(ns: str, ifname: str) -> int:
 
 
 def identity(fact: Fact) -> object:
-    """What stays where an object is changed in place: the ifindex of a link, or of the one it is on; a namespace's inode."""
+    """What stays where an object is changed in place: the ifindex of its link, a namespace's inode."""
     kind, ns = fact.ref.kind, fact.ref.ns
     if kind == "namespace":
         return (NETNS / ns).stat().st_ino
     if kind in ("route", "rule", "nft", "sysctl"):
         return {name: link["ifindex"] for name, link in links(ns).items()}
     return ifindex(ns, fact.ref.key[0])
+
+
+def outline(ns: str) -> list[str]:
+    """A namespace's links with their settings and addresses, and its routes: a quick look at everything else."""
+    found = []
+    for name, link in links(ns).items():
+        port = link.get("linkinfo", {}).get("info_slave_data", {})
+        settings = [link[key] for key in ("mtu", "txqlen")] + [link.get(key) for key in ("master", "ifalias")]
+        settings += [port.get(key) for key in (*DEFAULTS, "cost")]
+        addresses = [f"{a['local']}/{a['prefixlen']}" for a in link["addr_info"] if not a["local"].startswith("fe80")]
+        found.append(f"{name} {'UP' in link['flags']} {settings} {sorted(addresses)}")
+    for family in ("-4", "-6"):
+        lines = output(ns, "ip", family, "-o", "route", "show", "table", "all").splitlines()
+        found += [line for line in lines if not _KERNELS.match(line)]
+    return sorted(_PASSING.sub("", line) for line in found)
+
+
+_KERNELS = re.compile(r"(local|broadcast|multicast|anycast) |fe80::")
+_PASSING = re.compile(r" (linkdown|expires \S+)|\s+$")
 
 
 # Links
@@ -251,18 +271,17 @@ def _rule(fact: Fact) -> Seen | None:
     if not found:
         return None
     seen = _rule_attributes(found[0])
-    return seen if all(fact.attrs.get(name) in (value, None) for name, value in seen.items()) else None
+    same = all(bool(fact.attrs.get(name)) == value for name, value in seen.items() if name == "invert")
+    return seen if same and all(fact.attrs.get(name) in (value, None) for name, value in seen.items()) else None
 
 
 def _rule_attributes(rule: Seen) -> Seen:
-    seen: Seen = {"action": rule.get("action", "to_table")}
+    seen: Seen = {"action": rule.get("action", "to_table"), "invert": "not" in rule}
     if "table" in rule:
         seen["table"] = _TABLES.get(rule["table"]) or int(rule["table"])
     for side, name in (("src", "from"), ("dst", "to")):
         if rule.get(side, "all") != "all":
             seen[name] = f"{rule[side]}/{rule[f'{side}len']}"
-    if "not" in rule:
-        seen["invert"] = True
     if "fwmark" in rule:
         seen["fwmark"] = int(rule["fwmark"], 16)
     if rule.get("fwmask", "0xffffffff") != "0xffffffff":
@@ -315,7 +334,9 @@ def _nft(fact: Fact) -> Seen | None:
         if body.get("table") != table:
             continue
         if what in ("set", "map"):
-            sets[body["name"]] = {str(e[0] if what == "map" else e): str(e[1]) if what == "map" else "" for e in _elements(body)}
+            sets[body["name"]] = {
+                str(e[0] if what == "map" else e): str(e[1]) if what == "map" else "" for e in _elements(body)
+            }
         elif what == "chain":
             chains[body["name"]] = {k: body[k] for k in ("type", "hook", "prio", "policy") if k in body} | {"rules": []}
         elif what == "rule":
@@ -356,7 +377,7 @@ def agrees(fact: Fact, seen: Seen | None) -> bool:
 
 def _same(kind: str, name: str, want: Any, have: Any, coarse: float) -> bool:
     if kind == "nft":
-        return _plain(want) == _plain(have)
+        return bool(_plain(want) == _plain(have))
     if kind == "shaping" and name != "kind":  # tc shows three digits of an htb's class
         return bool(abs(want - have) <= max(0.01 * want, coarse))
     if name == "nexthops":
@@ -367,9 +388,11 @@ def _same(kind: str, name: str, want: Any, have: Any, coarse: float) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """A table's sets by their elements alone; rules by their text, with anonymous sets in one order."""
+    """A table's sets by their elements alone."""
     if isinstance(value, dict):
         if "elements" in value:
             return _plain(value["elements"])
+        if value.get("left") == {"meta": {"key": "iif"}}:  # nft 1.0 shows the number of no interface as text
+            return {**value, "right": str(value["right"])}
         return {k: _plain(v) for k, v in value.items()}
-    return value
+    return [_plain(item) for item in value] if isinstance(value, list) else value

@@ -88,7 +88,7 @@ def test_routes_of_a_daemon_stay_on_our_interfaces(host: Host) -> None:
     host.ok("apply", host.file(LAB))
     host.run("ip route add 10.55.0.0/16 via 10.10.0.1 proto bgp", "web")
     host.run("ip route add 10.56.0.0/16 via 10.10.0.1 proto zebra metric 20", "web")
-    with unchanged(host):
+    with unchanged(host, but_for_locks=True):
         host.ok("diff", host.directory / "lab.yaml")
         host.ok("apply", host.directory / "lab.yaml")
     routes = {route["dst"]: route["protocol"] for route in host.routes("web")}
@@ -174,7 +174,7 @@ def test_name_taken_by_another_topology(host: Host) -> None:
         refused = host.topo("apply", lab)
     assert refused.code == 2, refused.text
     assert "br7" in refused.err
-    assert "theirs" in refused.err, "it says who has it"
+    assert "another topology" in refused.err, "it says what has it"
     host.ok("destroy", "theirs")
 
 

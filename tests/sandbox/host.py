@@ -147,10 +147,10 @@ class Host:
         found = output(ns, "curl", "-gsf", "--noproxy", "*", "-o", "/dev/null", "-w", "%{time_total}", f"{url}/{size}")
         return float(found)
 
-    def ping(self, ns: str, address: str, *options: str) -> bool:
-        """Whether `address` answers ping from the namespace within 3 seconds."""
+    def ping(self, ns: str, address: str, *options: str, within: float = 3) -> bool:
+        """Whether `address` answers ping from the namespace within so many seconds."""
         once = ["ping", "-c1", "-W1", *options, address]
-        return until(lambda: subprocess.run(inside(ns, once), capture_output=True, check=False).returncode == 0, 3)
+        return until(lambda: subprocess.run(inside(ns, once), capture_output=True, check=False).returncode == 0, within)
 
     def silent(self, ns: str, address: str) -> bool:
         """Whether `address` does not answer ping from the namespace within a second."""

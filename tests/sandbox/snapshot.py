@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-_PASSING = {  # keys of iproute2's JSON that tell of indexes, of time, or of how often the state was read
+_PASSING = {  # keys of iproute2's JSON: indexes, times, and what a device has from others (carrier, offloads)
     "ifindex",
     "link_index",
     "link_netnsid",
@@ -28,6 +28,8 @@ _PASSING = {  # keys of iproute2's JSON that tell of indexes, of time, or of how
     "updated",
     "probes",
     "refcnt",
+    "tso_max_size",
+    "tso_max_segs",
 }
 _CARRIER = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
 _LASTING = {"permanent", "static", "PERMANENT"}

@@ -15,7 +15,11 @@ from topo.errors import EXIT_OK
 @output_option
 def validate(files: tuple[str, ...], out: Human | Json) -> int:
     """Say everything that is wrong with FILE at once. Needs no root, looks at no kernel."""
-    out.valid(topology(files))
+    from topo import api
+
+    found = topology(files)
+    api.lower(found)
+    out.valid(found)
     return EXIT_OK
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -121,4 +122,5 @@ def _output(arguments: Sequence[str]) -> str:
 
 def main() -> None:
     """The entry point of the installed command."""
+    gc.disable()  # a command is over before collecting cycles among its many facts would pay
     sys.exit(run(sys.argv[1:]))

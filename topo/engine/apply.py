@@ -31,7 +31,9 @@ class KernelLike(Protocol):
 
     def read(self, desired: Desired, previous: Desired | None) -> Live: ...
 
-    def execute(self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None) -> Outcome: ...
+    def execute(
+        self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None
+    ) -> Outcome: ...
 
     def inodes(self, desired: Desired) -> dict[str, int]: ...
 
@@ -57,9 +59,7 @@ class Report(NamedTuple):
     seconds: float
 
 
-def known(
-    name: str, home: int, lowered: Desired | None = None
-) -> tuple[Record | None, Desired | None, list[str]]:
+def known(name: str, home: int, lowered: Desired | None = None) -> tuple[Record | None, Desired | None, list[str]]:
     """The record of a topology, what it says was applied, and warnings about it.
 
     `lowered`: some file of this topology; if it is the one that was applied, that need not be lowered once more.
@@ -189,7 +189,7 @@ class _Run:
             self._settled()
         except ApplyError:
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is, what was done is undone; then it goes on
             self.kernel.reset()  # it may have been torn out of reading an answer
             self._failed(outcome, error)
         return Report(state.plan, time.monotonic() - started)
@@ -250,7 +250,10 @@ class _Run:
         if self.keep:
             raise ApplyError(
                 f"{plan.topology}: {words}\nleft as it is for inspection (--keep); apply or destroy goes on from here",
-                done=outcome.done, failed=outcome.failed, undone=False, left=left,
+                done=outcome.done,
+                failed=outcome.failed,
+                undone=False,
+                left=left,
             ) from error
         remaining = self._undo()
         undone = isinstance(remaining, tuple) and not remaining
@@ -267,7 +270,9 @@ class _Run:
         kind = VerifyError if left else ApplyError
         raise kind(
             f"{plan.topology}: {words}\n{tail}",
-            done=outcome.done, failed=outcome.failed, undone=undone,
+            done=outcome.done,
+            failed=outcome.failed,
+            undone=undone,
             left=left if undone or isinstance(remaining, str) else remaining,
         ) from error
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from topo.errors import InputError, KernelError
+from topo.errors import KernelError, UnsupportedError
 from topo.facts import Facts
 from topo.planning.plan import fact_from_json, fact_to_json
 
 DIRECTORY: Final = Path("/run/topo")
 FORMAT: Final = 1
+_ROOTLESS: Final = "in a user namespace, mount a /run of its own first: mount -t tmpfs none /run"
 _LARGEST: Final = 256 * 1024 * 1024
 
 
@@ -52,11 +55,15 @@ class DamagedError(Exception):
 
 
 def names() -> list[str]:
-    """The topologies that have a record."""
+    """The topologies that have a record. Raises UnsupportedError where this user may not look."""
     try:
-        return sorted(path.stem for path in DIRECTORY.glob("*.json"))
-    except OSError:
+        return sorted(
+            name.removesuffix(".json") for name in os.listdir(DIRECTORY) if re.fullmatch(r"[^.].*\.json", name)
+        )
+    except FileNotFoundError:
         return []
+    except PermissionError:
+        raise UnsupportedError(f"{DIRECTORY} can be read by root only: run it as root (sudo topo ...)") from None
 
 
 def load(name: str) -> Record | None:
@@ -69,7 +76,7 @@ def load(name: str) -> Record | None:
     except FileNotFoundError:
         return None
     except PermissionError:
-        raise KernelError(13, doing=f"reading {DIRECTORY / name}.json") from None
+        raise UnsupportedError(f"{DIRECTORY} can be read by root only: run it as root (sudo topo ...)") from None
     except OSError as error:
         raise DamagedError(f"{DIRECTORY / name}.json: {error.strerror}") from None
     with open(fd, "rb") as file:
@@ -148,22 +155,20 @@ def remove(name: str) -> None:
 
 
 def prepare() -> None:
-    """Make /run/topo, for root's eyes only. Raises KernelError, InputError where something else has the name."""
+    """Make /run/topo, for root's eyes only. Raises UnsupportedError where that cannot be, or it is someone else's."""
     try:
         DIRECTORY.mkdir(mode=0o700, exist_ok=True)
         found = os.lstat(DIRECTORY)
     except OSError as error:
-        raise KernelError(error.errno or 0, doing=f"making {DIRECTORY}") from None
+        raise UnsupportedError(f"{DIRECTORY}: {error.strerror}; {_ROOTLESS}") from None
     if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise InputError(f"{DIRECTORY} belongs to someone else, or others may write there: remove it, or mend its mode")
+        raise UnsupportedError(f"{DIRECTORY} belongs to someone else, or others may write there; {_ROOTLESS}")
 
 
 def tidy() -> None:
     """Remove /run/topo where nothing is in it."""
-    try:
+    with suppress(OSError):
         DIRECTORY.rmdir()
-    except OSError:
-        pass
 
 
 def _sync_directory() -> None:

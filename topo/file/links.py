@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -73,11 +74,30 @@ class Side:
             if not ns and name in scope.bridge_names and self.settings is None:
                 find_bridge(scope, space, name, self.loc)  # says where it is
                 return None
+            if not ns and self.settings is None and (meant := _meant(name, space.bridges)):
+                cure = f"if it is to be an interface of the host, write `{{interface: {name}}}`"
+                scope.problems.add(self.loc, f"there is no bridge {name!r}; is {meant!r} meant?", cure)
+                return None
             return End(self, space, name, None)
         if self.settings is not None:
             scope.problems.add(self.loc, f"{name!r} is a bridge", f"write `bridge: {text}` for a port of it")
             return None
         return End(self, space, "", bridge)
+
+
+def _meant(name: str, bridges: Iterable[str]) -> str:
+    """The bridge of which `name` differs in a single letter: more likely a slip than an interface of the host."""
+    for bridge in bridges:
+        short, long = sorted((name, bridge), key=len)
+        if len(short) == len(long) > 2 and sum(a != b for a, b in zip(short, long, strict=True)) == 1:
+            return bridge
+        if (
+            len(long) - len(short) == 1
+            and short[-1:].isalpha()
+            and any(long[:i] + long[i + 1 :] == short for i in range(len(long)))
+        ):
+            return bridge
+    return ""
 
 
 def lower_links(scope: Scope) -> None:

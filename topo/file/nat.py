@@ -33,11 +33,30 @@ def lower_sections(scope: Scope, space: Space) -> None:
             scope.problems.add((*space.loc, "nat", "publish", *place), diagnostic.message, diagnostic.hint)
         return
     scope.facts[fact.ref] = fact
+    _hairpin(scope, space, nft.needs_hairpin(rules))
     for path, value in nft.needed_sysctls(rules).items():
         if section.forwarding is False and path.endswith("forward" if "ipv4" in path else "forwarding"):
             continue
         ref = Ref("sysctl", space.name, (path,))
         scope.facts.setdefault(ref, Fact(ref, {"value": value}))
+
+
+def _hairpin(scope: Scope, space: Space, targets: frozenset[str]) -> None:
+    """Ports of targets send back where a frame came from: while br_netfilter is on for the namespace, a target
+    reaches its own published port only so."""
+    if not targets:
+        return
+    for fact in [fact for ref, fact in scope.facts.items() if ref.kind == "address"]:
+        ref = fact.ref
+        if ref.key[1].partition("/")[0] not in targets:
+            continue
+        end = scope.facts.get(Ref("link", ref.ns, ref.key[:1]))
+        peer = end.attrs.get("peer") if end else None
+        port = scope.facts.get(Ref("link", peer[0], (peer[1],))) if peer else None
+        if port is not None and port.ref.ns == space.name and port.attrs.get("master"):
+            mine = Ref("port", port.ref.ns, port.ref.key)
+            stated = scope.facts[mine].attrs if mine in scope.facts else {}
+            scope.facts[mine] = Fact(mine, {"hairpin": True, **stated})
 
 
 def _rules(scope: Scope, space: Space, nat: model.Nat, firewall: model.Firewall) -> nft.Rules:

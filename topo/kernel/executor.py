@@ -185,8 +185,10 @@ class Executor:
             elif request.action == "delete":
                 self.spaces.drop(name)
                 netns.unname(name)
-            elif op.old is None or op.old.attrs.get("from") != {"name": name}:  # its own name is not topo's to take
-                netns.unname(name)
+            else:
+                self.spaces.drop(name)  # what comes next under this name may lead elsewhere
+                if op.old is None or op.old.attrs.get("from") != {"name": name}:  # its own name is not topo's to take
+                    netns.unname(name)
         except OSError as error:
             raise KernelError(error.errno or 0, str(error) if error.filename else "") from None
 

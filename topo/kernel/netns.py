@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import stat
+from contextlib import suppress
 from functools import cache
 from typing import Final
 
@@ -139,7 +140,5 @@ def unname(label: str) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):
             raise
-    try:
+    with suppress(FileNotFoundError):
         os.unlink(target)
-    except FileNotFoundError:
-        pass

@@ -28,5 +28,5 @@ def require(doing: str) -> None:
     if lacking := missing():
         raise UnsupportedError(
             f"{doing} needs {' and '.join(lacking)}: run it as root (sudo topo ...), "
-            "or in a user namespace of your own (unshare --user --map-root-user --net --mount)"
+            "or in namespaces of your own (unshare -Urnm sh -c 'mount -t tmpfs none /run && exec bash')"
         )

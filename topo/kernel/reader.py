@@ -173,9 +173,27 @@ class Reader:
                 self.spaces.drop(name)
                 inode, there = self.spaces.add(name, fd).inode, True
         if label:
-            fits = label == inode or leaving
-            self.facts[namespace(name)] = Fact(namespace(name), {"from": source if fits else {"inode": label}}, FOREIGN)
+            leads = source if label == inode or leaving else self._before(name, label) or {"inode": label}
+            self.facts[namespace(name)] = Fact(namespace(name), {"from": leads}, FOREIGN)
         return there
+
+    def _before(self, name: str, label: int) -> dict[str, Any] | None:
+        """What the last apply attached this name to, where it still leads there: an undo can go back to that."""
+        was = self.previous.facts.get(namespace(name)) if self.previous else None
+        source: dict[str, Any] | None = was.attrs.get("from") if was else None
+        if source is None:
+            return None
+        if "share" in source:
+            target = self.spaces.open.get(str(source["share"]))
+            return source if target and target.inode == label else None
+        try:
+            fd = open_source(source, self.spaces.home)
+        except InputError:
+            return None
+        try:
+            return source if netns.inode(fd) == label else None
+        finally:
+            os.close(fd)
 
     @staticmethod
     def _label(name: str) -> int:

@@ -75,14 +75,14 @@ def dump(sock: socket.socket, kind: int, body: bytes) -> Messages:
 def _dump_once(sock: socket.socket, kind: int, body: bytes) -> Messages | None:
     sock.send(message(kind, NLM_F_DUMP, 1, body))
     found: Messages = []
-    torn = False
+    seen = 0
     header = NLMSGHDR.unpack_from
     while True:
         data = sock.recv(_BUFFER)
         at, end = 0, len(data)
         while at < end:
             size, answer, flags, _, _ = header(data, at)
-            torn = torn or bool(flags & NLM_F_DUMP_INTR)
+            seen |= flags
             if answer > NLMSG_DONE:
                 found.append((answer, data, at + HEADER_SIZE, at + size))
             elif answer == NLMSG_ERROR or (answer == NLMSG_DONE and size >= HEADER_SIZE + 4):
@@ -90,9 +90,9 @@ def _dump_once(sock: socket.socket, kind: int, body: bytes) -> Messages | None:
                 if number > 0:
                     raise KernelError(number, _extack(data, at, size, flags), doing="reading the kernel's tables")
                 if answer == NLMSG_DONE:
-                    return None if torn else found
+                    return None if seen & NLM_F_DUMP_INTR else found
             elif answer == NLMSG_DONE:
-                return None if torn else found
+                return None if seen & NLM_F_DUMP_INTR else found
             at += (size + 3) & ~3
 
 
@@ -136,5 +136,3 @@ def _extack(data: bytes, at: int, size: int, flags: int) -> str:
     length = HEADER_SIZE if flags & NLM_F_CAPPED else (NLMSGHDR.unpack_from(data, echoed)[0] + 3) & ~3
     words = attributes(data, echoed + length, at + size).get(_NLMSGERR_ATTR_MSG)
     return STR.unpack(words) if words else ""
-
-

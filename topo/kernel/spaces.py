@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class Space:
     """One namespace that is open. `made`: topo makes its name in /run/netns; `label`: the inode that has the name."""
 
-    __slots__ = ("_nft", "_nf_sock", "fd", "indexes", "inode", "label", "marked", "name", "names", "sock")
+    __slots__ = ("_nf_sock", "_nft", "fd", "indexes", "inode", "label", "marked", "name", "names", "sock")
 
     def __init__(self, name: str, fd: int, sock: socket.socket) -> None:
         self.name, self.fd, self.sock = name, fd, sock
@@ -41,10 +42,19 @@ class Space:
             self._nft.close()
 
 
+def _allow_many_files() -> None:
+    """Each namespace takes two descriptors or more; the customary soft limit of 1,024 is there for select(2) alone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class Spaces:
     """Opens namespaces, and moves this thread between them; `home` is where it came from and goes back to."""
 
     def __init__(self) -> None:
+        _allow_many_files()
         self.home = netns.here()
         self._at: str | None = HOST
         self.open: dict[str, Space] = {HOST: Space(HOST, os.dup(self.home), rtnl.open_socket(large=True))}

@@ -5,8 +5,8 @@ An address is its key, so nothing of it is ever changed in place but its owner. 
 - The kernel makes an IPv4 address *secondary* where its link has another one in the same subnet, and deleting
   that one, the primary, deletes its secondaries (unless `promote_secondaries` is set). So in one subnet the old
   address is deleted before the new one is made: `deleted_first`.
-- Deleting the last IPv4 address of a link flushes every IPv4 route on it. So in all other cases the new address
-  is made before the old one is deleted.
+- Deleting the last IPv4 address of a link flushes every IPv4 route on it, and every IPv4 neighbour, permanent ones
+  as well. So in all other cases the new address is made before the old one is deleted.
 - Deleting an address drops the IPv4 routes that have it as their source, and clears it in the IPv6 ones.
 - An IPv6 address that gets another prefix length is deleted before it is made again: `claims`.
 
@@ -185,7 +185,7 @@ def flushed(deleted: Collection[Fact], created: Collection[Fact], live: Live) ->
         gone.update((fact.ref, fact) for fact in secondaries)
         yield from (fact.ref for fact in secondaries)
         if leaving and home not in early and all(fact.ref in gone for fact in addresses):
-            yield from (fact.ref for fact in live.on(home) if fact.ref.kind == "route" and fact.ref.key[0] == 4)
+            yield from (fact.ref for fact in live.on(home) if _needs_ipv4(fact))
     sources = {(ref.ns, split(ref)[0]) for ref in gone}
     if sources:
         yield from (fact.ref for fact in live.of("route") if (fact.ref.ns, fact.attrs.get("src")) in sources)
@@ -195,6 +195,12 @@ def takes(change: Change, live: Live) -> Iterable[Ref]:
     if change.action not in (DELETE, REPLACE) or change.live is None:
         return ()
     return tuple(dict.fromkeys(flushed([change.live], [], live)))
+
+
+def _needs_ipv4(fact: Fact) -> bool:
+    """Whether fib_disable_ip (net/ipv4/fib_frontend.c) takes it from its link: routes and neighbours."""
+    kind, key = fact.ref.kind, fact.ref.key
+    return (kind == "route" and key[0] == 4) or (kind == "neighbour" and ":" not in key[1])
 
 
 def _is_ipv4(fact: Fact) -> bool:

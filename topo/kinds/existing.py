@@ -11,7 +11,7 @@ from topo.kinds.spec import InterfaceSpec
 
 
 class Existing(InterfaceSpec):
-    """A device that is there already. Its link fact states no `kind`."""
+    """A device that is there already."""
 
     kind: Literal["existing"] = Field(description="a device that is there already: what is stated is set, and put back")
 

@@ -241,7 +241,7 @@ def _requires(fact: Fact, get: DesiredView) -> Iterable[Ref]:
 def _describe(fact: Fact) -> str:
     rules = sum(len(chain["rules"]) for chain in fact.attrs["chains"].values())
     ports = len(_published(fact.attrs))
-    return f"{rules} rules" + (f", {ports} published ports" if ports else "")
+    return f"{rules} rules" + (f", {ports} published port{'s' * (ports != 1)}" if ports else "")
 
 
 def _explain(desired: Fact, live: Fact) -> Iterable[str]:

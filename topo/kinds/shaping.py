@@ -54,9 +54,9 @@ _HTB_INIT: Final = struct.Struct("=IIIII")  # version, rate2quantum, defcls, deb
 
 
 class Shaping(BaseModel):
-    """What a user writes under `shaping:` of an interface. It limits what the interface sends."""
+    """A limit to what the interface sends."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     kind: Literal["tbf", "htb"] = Field("tbf", description="the queueing discipline: tbf, or htb with one class")
     rate: Rate = Field(description="how much may be sent: 10mbit, 1gbit; a number is bits/s")

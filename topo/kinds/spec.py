@@ -94,7 +94,7 @@ ShortSysctl = Annotated[str, AfterValidator(_short_name)]
 class InterfaceSettings(BaseModel):
     """The settings that every interface takes. What is not stated is the kernel's to choose."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     addresses: Annotated[list[Address], BeforeValidator(_list)] | None = Field(
         None, description="its IPv4 and IPv6 addresses with prefix lengths: [10.0.0.1/24, fd00::1/64]"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from topo.changes import CREATE, DELETE, REPLACE, UPDATE, Change, Op
 from topo.errors import CycleError
@@ -19,9 +19,6 @@ from topo.kinds.registry import KINDS, LINK_KINDS
 from topo.kinds.veth import leads
 from topo.planning.compare import View
 from topo.planning.lost import dying
-
-if TYPE_CHECKING:
-    import networkx
 
 Edges = Iterator[tuple[int, int]]
 
@@ -301,23 +298,54 @@ HARD: Final[tuple[Callable[[Ordering], Edges], ...]] = (
 SOFT: Final[tuple[Callable[[Ordering], Edges], ...]] = (updates_of_links, moved_routes, sysctls_first, one_by_one)
 
 
-def graph(order: Ordering) -> networkx.DiGraph[int]:
-    """The graph of the ops, by their place in `order.ops`. Raises CycleError for a ring of hard edges."""
-    import networkx
+Graph = list[dict[int, None]]
+"""Of each op, by its place in `Ordering.ops`: those that it waits for."""
 
-    built: networkx.DiGraph[int] = networkx.DiGraph()
-    built.add_nodes_from(range(len(order.ops)))
+
+def graph(order: Ordering) -> tuple[Graph, list[int]]:
+    """The graph of the ops, and an order that respects every edge. Raises CycleError for a ring of hard edges."""
+    waits: Graph = [{} for _ in order.ops]
     for step in HARD:
-        built.add_edges_from(step(order))
-    soft = [edge for step in SOFT for edge in step(order) if not built.has_edge(*edge)]
-    built.add_edges_from(soft)
-    if networkx.is_directed_acyclic_graph(built):
-        return built
+        for i, j in step(order):
+            waits[j][i] = None
+    soft = [(i, j) for step in SOFT for i, j in step(order) if i not in waits[j]]
+    for i, j in soft:
+        waits[j][i] = None
+    found = _sorted(waits)
+    if len(found) < len(waits):
+        _open_rings(order, waits, soft)
+        found = _sorted(waits)
+    return waits, found
+
+
+def _sorted(waits: Graph) -> list[int]:
+    """Every op behind those that it waits for; what is in a ring, or behind one, is left out."""
+    behind: list[list[int]] = [[] for _ in waits]
+    missing = [len(before) for before in waits]
+    for j, before in enumerate(waits):
+        for i in before:
+            behind[i].append(j)
+    ready = [i for i, number in enumerate(missing) if not number]
+    for i in ready:  # it grows meanwhile
+        for j in behind[i]:
+            missing[j] -= 1
+            if not missing[j]:
+                ready.append(j)
+    return ready
+
+
+def _open_rings(order: Ordering, waits: Graph, soft: Iterable[tuple[int, int]]) -> None:
+    """Take the soft edges out of every ring. Raises CycleError where it is one without them."""
+    import networkx  # takes a tenth of a second, and rings are rare
+
+    built: networkx.DiGraph[int] = networkx.DiGraph((i, j) for j, before in enumerate(waits) for i in before)
     part = {node: n for n, ring in enumerate(networkx.strongly_connected_components(built)) for node in ring}
-    built.remove_edges_from([(i, j) for i, j in soft if part[i] == part[j]])
+    inside = [(i, j) for i, j in soft if part[i] == part[j]]
+    built.remove_edges_from(inside)
     if not networkx.is_directed_acyclic_graph(built):
         raise CycleError([order.ops[edge[0]].ref for edge in networkx.find_cycle(built)])
-    return built
+    for i, j in inside:
+        waits[j].pop(i, None)
 
 
 def _socket(order: Ordering, i: int) -> tuple[str, bool] | None:
@@ -340,19 +368,17 @@ def stages(changes: Iterable[Change], desired: Desired, live: Live) -> list[list
     An op is in the stage after the last one that it waits for, or in the same one where both travel in one
     packed send: plain rtnetlink on the socket of one namespace. Raises CycleError.
     """
-    import networkx
-
     changes = tuple(changes)
     if not changes:
         return []
     order = Ordering(changes, desired, live)
-    built = graph(order)
+    waits, found = graph(order)
     sockets = [_socket(order, i) for i in range(len(order.ops))]
     stage = [0] * len(order.ops)
     staged: list[dict[str, list[Op]]] = []
-    for i in networkx.topological_sort(built):
+    for i in found:
         mine = sockets[i]
-        for j in built.pred[i]:
+        for j in waits[i]:
             stage[i] = max(stage[i], stage[j] + (mine is None or sockets[j] != mine))
         while len(staged) <= stage[i]:
             staged.append({})

@@ -109,7 +109,7 @@ class Ownership:
     def _on_own_place(self, have: Fact) -> bool:
         below = links_of(have)
         if not below:
-            return have.ref.kind == "route" and self.namespace(have.ref.ns)
+            return have.ref.kind in ("route", "rule") and self.namespace(have.ref.ns)
         return any(map(self.link, below))
 
 
@@ -133,7 +133,7 @@ def what(have: Fact) -> str:
             words += f" with the alias {attrs['alias']!r}"
         group = attrs.get("_group", attrs.get("group") if attrs.get("kind") != "vxlan" else None)
         if isinstance(group, int) and group:
-            words += f" of {'another topology' if group >> 28 == 7 else 'the'} group {group:#x}"
+            words += f" of another topology (group {group:#x})" if group >> 28 == 7 else f" in group {group}"
         return words
     by = {STATIC: "set by hand", TAGGED: "set by topo for something else", FOREIGN: "set by another program"}
     words = by.get(have.origin, "not this topology's")

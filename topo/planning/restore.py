@@ -67,6 +67,8 @@ def defaults(have: Fact) -> dict[str, Any]:
 
 def _original(ref: Ref, original: Fact, desired: Desired, live: Live, previous: Desired | None) -> Fact | None:
     """The fact to put back for an original that the file no longer touches; None while it is not its turn."""
+    if ref.kind == "sysctl" and ref not in live:  # not read: a sysctl cannot be missing
+        return None
     below = links_of(original)
     if any(link in desired.take_over.values() for link in below):
         return None

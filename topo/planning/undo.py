@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from topo.changes import AGAIN, CREATE, DELETE, REPLACE, Change
 from topo.facts import FOREIGN, OWN, Desired, Fact, Facts, Live, Ref, link
-from topo.planning.compare import changed
+from topo.planning.compare import changed, stated
 from topo.planning.lost import with_losses
 from topo.planning.rename import Names, rekeyed, renamed
 
@@ -31,11 +31,17 @@ def undo(snapshot: Live, now: Live, touched: Iterable[Change], desired: Desired)
         elif have is None:
             again = () if ref.kind in ("link", "namespace") else (AGAIN,)
             found[ref] = Change(CREATE, ref, want, None, again, "as it was")
-        elif change := changed(want, have, ref, reason="as it was"):
+        elif change := changed(_without(want, have), have, ref, reason="as it was"):
             found[ref] = change
     closed = with_losses(found, whole, now) if found else found
     kept = [closed[ref] for ref in whole if ref in closed]
     return (*kept, *(change for ref, change in closed.items() if ref not in whole))
+
+
+def _without(want: Fact, have: Fact) -> Fact:
+    """`want`, and that a link does not have what it has only now: an attribute that was not there is None."""
+    new = stated(have.attrs).keys() - want.attrs.keys() if want.ref.kind == "link" else ()
+    return want._replace(attrs={**dict.fromkeys(sorted(new)), **want.attrs}) if new else want
 
 
 def _renamed_by(changes: Iterable[Change], now: Live) -> Names:

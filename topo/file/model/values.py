@@ -31,7 +31,7 @@ TABLES: Final = {"main": 254, "default": 253, "local": 255}
 class Entry(BaseModel):
     """The base of the models: nothing unknown is taken, no type is guessed, nothing changes afterwards."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, strict=True, populate_by_name=True)
 
 
 def wrong(message: str, *loc: str | int, value: Any = None) -> ValidationError:
