@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import subprocess
 
-
 from topo.facts import Desired, Fact, Ref, link, namespace
 from topo.planning.drawing import FORMATS, dot, drawing, mermaid
 

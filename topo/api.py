@@ -6,7 +6,7 @@ Every function raises subclasses of `topo.TopoError` only, beside what Python it
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,7 +113,7 @@ def apply(
         return _apply.apply(kernel, desired, adopt=adopt, keep=keep, expected=expected, progress=progress)
 
 
-def _planned(document: dict[str, Any]) -> Topology:
+def _planned(document: Mapping[str, Any]) -> Topology:
     try:
         return Topology.model_validate(document)
     except ValidationError as error:

@@ -213,7 +213,7 @@ class _Run:
             return
         restore = getattr(self, "restore", None)
         restore = still_needed(restore if restore is not None else old.restore if old else {}, state.desired)
-        document, inodes = state.desired.document, self.kernel.inodes(state.desired)
+        document, inodes = dict(state.desired.document), self.kernel.inodes(state.desired)
         new = Record(self.name, self.kernel.home(), document, None, False, restore, inodes, 0.0)
         if old is None or records.update(old, time=0.0) != new:
             records.save(new)
