@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, NoReturn, Protocol
 
 from topo.changes import Change, Op
 from topo.engine import record as records
 from topo.engine.record import DamagedError, Record
 from topo.errors import ApplyError, InputError, StaleError, TopoError, UnsupportedError, VerifyError
-from topo.facts import HOST, Desired, Live
+from topo.facts import HOST, Desired, Facts, Live, Ref
 from topo.file.lowering import lower
 from topo.file.model import Topology
 from topo.kernel.outcome import Outcome, Progress
@@ -50,6 +50,8 @@ class State(NamedTuple):
     previous: Desired | None
     record: Record | None
     plan: Plan
+    restore: Facts  # the record's originals, but for those that pass to another topology
+    heirs: Mapping[Ref, str]  # sysctls of the host that this topology lets go of and another one holds
 
 
 class Report(NamedTuple):
@@ -113,10 +115,31 @@ def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtf
     if record is None and doubtful is not None:
         previous = _unrecorded(doubtful)
     live = kernel.read(desired, previous)
-    restore = record.restore if record else {}
+    restore = dict(record.restore) if record else {}
+    heirs = _heirs(desired, restore)
+    for ref in heirs:
+        del restore[ref]
     wanted = resolve(desired, live, restore)
     changes = diff(wanted, live, previous, adopt, restore)
-    return State(wanted, live, previous, record, Plan(desired.name, changes, wanted, tuple(warnings)))
+    plan = Plan(desired.name, changes, wanted, tuple(warnings))
+    return State(wanted, live, previous, record, plan, restore, heirs)
+
+
+def _heirs(desired: Desired, restore: Facts) -> dict[Ref, str]:
+    """Who else states a sysctl that `desired` no longer does: it stays, and its original passes to that record."""
+    left = {ref for ref in restore if ref.kind == "sysctl" and ref not in desired.facts}
+    found: dict[Ref, str] = {}
+    for name in records.names() if left else ():
+        if name == desired.name:
+            continue
+        try:
+            other = records.load(name)
+        except DamagedError:
+            continue
+        others = stated(other) if other else None
+        if others:
+            found.update((ref, name) for ref in left if ref in others.facts)
+    return found
 
 
 def _unrecorded(doubtful: Desired) -> Desired:
@@ -200,23 +223,33 @@ class _Run:
         """Write what this run is about to do, and what it will have to put back, before anything is touched."""
         state = self.state
         old = state.record or Record(self.name, self.kernel.home())
-        restore = {**originals(state.plan.changes, state.live, state.desired, state.previous), **old.restore}
+        restore = {**originals(state.plan.changes, state.live, state.desired, state.previous), **state.restore}
         pending = None if self.destroying else state.desired.document
-        records.save(records.update(old, pending=pending, destroying=self.destroying, restore=restore))
+        records.save(
+            records.update(old, pending=pending, destroying=self.destroying, restore={**old.restore, **restore})
+        )
         self.restore = restore
 
     def _settled(self) -> None:
         """All is as desired: say so in the record, unless it says so already."""
         state, old = self.state, self.state.record
+        self._bequeath()
         if self.destroying:
             records.remove(self.name)
             return
         restore = getattr(self, "restore", None)
-        restore = still_needed(restore if restore is not None else old.restore if old else {}, state.desired)
+        restore = still_needed(restore if restore is not None else state.restore, state.desired)
         document, inodes = dict(state.desired.document), self.kernel.inodes(state.desired)
         new = Record(self.name, self.kernel.home(), document, None, False, restore, inodes, 0.0)
         if old is None or records.update(old, time=0.0) != new:
             records.save(new)
+
+    def _bequeath(self) -> None:
+        """Originals of what another topology still holds are that one's to put back."""
+        for ref, name in self.state.heirs.items():
+            other = records.load(name)
+            if other and self.state.record:
+                records.save(records.update(other, restore={ref: self.state.record.restore[ref], **other.restore}))
 
     def _back(self) -> None:
         """Nothing of this run is left: the record is what it was."""
