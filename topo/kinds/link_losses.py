@@ -33,7 +33,7 @@ def _updated(change: Change, have: Fact, live: Live) -> Iterator[Ref]:
     if "mtu" in names and want["mtu"] < _LEAST_IPV6_MTU:  # addrconf_notify takes the link from IPv6
         yield from (fact.ref for fact in on if _is_ipv6(fact))
         for above in live.above(have.ref):  # those of macvlans follow down
-            if (fact := live.get(above)) and fact.attrs.get("parent") and fact.attrs["mtu"] > want["mtu"]:
+            if (fact := live.get(above)) and fact.attrs.get("parent") and fact.attrs.get("mtu", 0) > want["mtu"]:
                 yield from (other.ref for other in live.on(above) if _is_ipv6(other))
     if "master" in names and have.attrs.get("master"):  # br_del_if: settings and FDB entries of the port
         yield from (f.ref for f in on if f.ref.kind == "port" or (f.ref.kind == "fdb" and f.ref.key[2] == "master"))
