@@ -49,17 +49,20 @@ class FakeKernel:
         self, stages: list[list[Op]], desired: Desired, progress: Callable[[int], None] | None = None
     ) -> Outcome:
         done: list[Op] = []
+        before: list[Fact] = []
         failed: list[tuple[Op, KernelError]] = []
         for stage in stages:
             for op in stage:
                 try:
                     self._run(op, desired)
                     done.append(op)
+                    if op.ref.kind == "sysctl" and op.verb == CREATE:
+                        before.append(Fact(op.ref, {"value": "0"}, FOREIGN))
                 except KernelError as error:
                     failed.append((op, error))
             if failed:
                 break
-        return Outcome(done, failed)
+        return Outcome(done, failed, before)
 
     def close(self) -> None:
         self.lingering.clear()

@@ -238,6 +238,15 @@ def test_what_is_no_longer_stated_goes_back_to_the_default() -> None:
     )
 
 
+@pytest.mark.parametrize(("kind", "length"), [("veth", 1000), ("tun", 500), ("ifb", 32)])
+def test_a_queue_that_is_no_longer_stated_gets_the_length_of_its_kind(kind: str, length: int) -> None:
+    before = want(fact("link", HOST, ("x0",), kind=kind, txqueuelen=77))
+    live = Live(table(device(HOST, "x0", OWN, kind=kind, txqueuelen=77)))
+    (change,) = diff(want(fact("link", HOST, ("x0",), kind=kind)), live, before)
+    assert change.desired is not None
+    assert change.desired.attrs["txqueuelen"] == length
+
+
 # What goes along
 
 

@@ -126,16 +126,7 @@ def refuse(rig: Rig, case: Case, after: Fact | None, stage: int | None = None) -
     assert error.value.undone, error.value
 
 
-UNRESOLVED = {
-    "namespace": "undoing a namespace's deletion makes lo's own addresses again, and with them a route to ::1",
-}
-OBJECTS = [
-    pytest.param(name, marks=pytest.mark.xfail(reason=UNRESOLVED[name])) if name in UNRESOLVED else name
-    for name in CASES
-]
-
-
-@pytest.mark.parametrize("case", OBJECTS, indirect=True)
+@pytest.mark.parametrize("case", CASES, indirect=True)
 def test_object(host: Host, rig: Rig, case: Case) -> None:
     """Made and deleted by topo and by hand, and refused behind a stage of either."""
     fact = case.first(next(iter(case.attributes)))

@@ -294,3 +294,18 @@ def test_setting_added_changed_in_place(
     assert told() == before, "what is no longer stated goes back to the kernel's default"
     assert _indexes(host, LINKS) == kept
     star.destroy()
+
+
+def test_sysctls_stated_from_the_first_apply_on(host: Host) -> None:
+    """Those of a namespace and of a link that are made in the same run go back to what the kernel had given them."""
+    sysctls = "sysctls: {net.ipv4.ip_forward: 1, net.ipv4.tcp_syncookies: 0}"
+    text = STAR.replace("  a: {}", f"  a: {{{sysctls}}}").replace("a:eth0,", "a:eth0, sysctls: {rp_filter: 2},")
+    names = ("net.ipv4.ip_forward", "net.ipv4.tcp_syncookies", "net.ipv4.conf.eth0.rp_filter")
+    lab = Lab(host)
+    usual = [host.run(f"sysctl -n {name}", "a") for name in names]
+    lab.destroy()
+    lab.apply(text)
+    assert [host.run(f"sysctl -n {name}", "a").strip() for name in names] == ["1", "0", "2"]
+    lab.apply(STAR)
+    assert [host.run(f"sysctl -n {name}", "a") for name in names] == usual
+    lab.destroy()

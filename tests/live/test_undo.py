@@ -85,6 +85,21 @@ def test_edit_is_undone(host: Host, case: str) -> None:
     host.run("ip link del theirs")
 
 
+def test_adoption_is_undone(host: Host) -> None:
+    """What was taken over is its owner's again: its mark, its protocol number, its settings."""
+    host.run("ip link add br0 group 5 type bridge")
+    host.run("ip link set br0 up mtu 1400")
+    host.run("ip route add 10.77.0.0/16 dev br0 proto 42")
+    before = host.settled()
+    added, _ = REFUSED["a-sysctl-of-no-sense"]
+    lab = GOOD.replace("br0: {", "br0: {mtu: 1300, ") + "routes: [{to: 10.77.0.0/16, dev: br0}]\n" + added
+    failed = host.topo("apply", "--adopt", host.file(lab))
+    assert failed.code == 3, failed.text
+    host.same(before)
+    assert host.topo("apply", host.file(GOOD)).code == 2, "it is not this topology's"
+    host.run("ip link del br0")
+
+
 def test_parent_that_is_not_there(host: Host) -> None:
     lab = host.file(GOOD + "interfaces:\n  mv0: {kind: macvlan, parent: no-such-nic}\n")
     before = host.settled()

@@ -10,7 +10,7 @@ from topo.changes import Change, Op
 from topo.engine import record as records
 from topo.engine.record import DamagedError, Record
 from topo.errors import ApplyError, InputError, StaleError, TopoError, UnsupportedError, VerifyError
-from topo.facts import HOST, Desired, Facts, Live, Ref
+from topo.facts import HOST, Desired, Facts, Live, Ref, namespace
 from topo.file.lowering import lower
 from topo.file.model import Topology
 from topo.kernel.outcome import Outcome, Progress
@@ -116,7 +116,7 @@ def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtf
         previous = _unrecorded(doubtful)
     live = kernel.read(desired, previous)
     restore = dict(record.restore) if record else {}
-    heirs = _heirs(desired, restore)
+    heirs = _heirs(desired, restore, previous)
     for ref in heirs:
         del restore[ref]
     wanted = resolve(desired, live, restore)
@@ -125,9 +125,10 @@ def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtf
     return State(wanted, live, previous, record, plan, restore, heirs)
 
 
-def _heirs(desired: Desired, restore: Facts) -> dict[Ref, str]:
+def _heirs(desired: Desired, restore: Facts, previous: Desired | None) -> dict[Ref, str]:
     """Who else states a sysctl that `desired` no longer does: it stays, and its original passes to that record."""
     left = {ref for ref in restore if ref.kind == "sysctl" and ref not in desired.facts}
+    left = {ref for ref in left if not _makes(previous, ref.ns)}
     found: dict[Ref, str] = {}
     for name in records.names() if left else ():
         if name == desired.name:
@@ -140,6 +141,12 @@ def _heirs(desired: Desired, restore: Facts) -> dict[Ref, str]:
         if others:
             found.update((ref, name) for ref in left if ref in others.facts)
     return found
+
+
+def _makes(stated: Desired | None, ns: str) -> bool:
+    """Whether a namespace is one that this topology makes itself, in which no other one has a say."""
+    fact = stated.facts.get(namespace(ns)) if stated else None
+    return fact is not None and "from" not in fact.attrs
 
 
 def _unrecorded(doubtful: Desired) -> Desired:
@@ -194,6 +201,7 @@ class _Run:
     def __init__(self, kernel: KernelLike, state: State, progress: Progress | None, keep: bool) -> None:
         self.kernel, self.state, self.progress, self.keep = kernel, state, progress, keep
         self.name = state.plan.topology
+        self.restore = state.restore
         self.destroying = not state.desired.facts and not state.desired.document
 
     def run(self, started: float) -> Report:
@@ -202,12 +210,13 @@ class _Run:
             self._settled()
             return Report(state.plan, time.monotonic() - started)
         staged = stages(state.plan.changes, state.desired, state.live)
-        outcome = Outcome([], [])
+        outcome = Outcome([], [], [])
         self._begin()
         try:
             outcome = self.kernel.execute(staged, state.desired, self.progress)
             if outcome.failed:
                 self._failed(outcome, None)
+            self.restore = {**{fact.ref: fact for fact in outcome.before}, **self.restore}
             self._verify(outcome)
             self._settled()
         except ApplyError:
@@ -237,8 +246,7 @@ class _Run:
         if self.destroying:
             records.remove(self.name)
             return
-        restore = getattr(self, "restore", None)
-        restore = still_needed(restore if restore is not None else state.restore, state.desired)
+        restore = still_needed(self.restore, state.desired)
         document, inodes = dict(state.desired.document), self.kernel.inodes(state.desired)
         new = Record(self.name, self.kernel.home(), document, None, False, restore, inodes, 0.0)
         if old is None or records.update(old, time=0.0) != new:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from topo.changes import DELETE, Conntrack, Netns, Nft, Op, Request, Rtnl, Sysctl, Tun
 from topo.errors import KernelError
-from topo.facts import OWN, Desired, Fact, Ref, mark
+from topo.facts import FOREIGN, OWN, Desired, Fact, Ref, mark
 from topo.kernel import conntrack, netns, rtnl, sysctl, tun
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.sources import open_source
@@ -42,6 +42,7 @@ class Executor:
         self._waiting: dict[str, list[tuple[Op, Rtnl]]] = {}
         self._done: list[Op] = []
         self._failed: list[tuple[Op, KernelError]] = []
+        self._before: list[Fact] = []
         self._total = 0
         self._prepared = False
 
@@ -54,7 +55,7 @@ class Executor:
                 self._stage(stage)
                 if self._failed:
                     break
-        return Outcome(self._done, self._failed)
+        return Outcome(self._done, self._failed, self._before)
 
     # What encoding asks
 
@@ -160,6 +161,8 @@ class Executor:
             self._netns(op, request)
         elif isinstance(request, Sysctl):
             self.spaces.enter(request.ns)
+            if op.old is None and (value := sysctl.read(request.path)) is not None:
+                self._before.append(Fact(op.ref, {"value": value}, FOREIGN))
             sysctl.write(request.path, request.value)
         elif isinstance(request, Nft):
             self.spaces.nftables(request.ns).run(request.commands)

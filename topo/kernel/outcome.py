@@ -7,13 +7,16 @@ from typing import NamedTuple
 
 from topo.changes import Op
 from topo.errors import KernelError
+from topo.facts import Fact
 
 Progress = Callable[[int, int, str], None]
 """Called with (ops done, ops in all, what is being done) while a run goes on."""
 
 
 class Outcome(NamedTuple):
-    """`done` are the ops that the kernel took; `failed` those it refused, the root cause first."""
+    """`done` are the ops that the kernel took; `failed` those it refused, the root cause first. `before`: what was
+    there on objects that the run itself made, and was overwritten: sysctls."""
 
     done: list[Op]
     failed: list[tuple[Op, KernelError]]
+    before: list[Fact]

@@ -13,13 +13,16 @@ from topo.planning.compare import changed
 from topo.planning.ownership import attached
 
 _FIRST = {"namespace": 0, "link": 1}
+_LOOPBACK = {("lo", "127.0.0.1/8"), ("lo", "::1/128")}
 
 
 def _of_kernel(ref: Ref, fact: Fact) -> bool:
-    """What the kernel makes by itself, each time: `lo`, and link-local addresses."""
+    """What the kernel makes by itself, each time: `lo` with its addresses, and link-local addresses."""
     if ref.kind == "link":
         return bool(ref.key[0] == "lo")
-    return ref.kind == "address" and fact.origin == FOREIGN and str(ref.key[1]).startswith("fe80:")
+    if ref.kind != "address" or fact.origin != FOREIGN:
+        return False
+    return ref.key[:2] in _LOOPBACK or str(ref.key[1]).startswith("fe80:")
 
 
 class _Indexes:

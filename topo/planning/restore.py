@@ -17,6 +17,9 @@ _DEFAULTS: dict[str, Any] = {"mtu": 1500, "txqueuelen": 1000, "alias": ""}
 _NOT_ETHERNET = frozenset({"vxlan", "macvlan", "macvtap", "ipvlan", "vlan", "tun", "wireguard"})
 """Their MTU comes from the device below, or is not Ethernet's."""
 
+_TXQUEUELEN: dict[str, int] = {"tun": 500, "ifb": 32, "macvtap": 500}
+"""Where it is not Ethernet's (drivers/net: TUN_READQ_SIZE of tun.c and tap.c, TX_Q_LIMIT of ifb.c)."""
+
 
 def goal(desired: Desired, live: Live, previous: Desired | None, restore: Facts) -> tuple[Facts, frozenset[Ref]]:
     """What is to be reached, and which of it is put back: the desired facts themselves where there is nothing to put back."""
@@ -58,6 +61,8 @@ def defaults(have: Fact) -> dict[str, Any]:
     known = {name: value for name, value in _DEFAULTS.items() if name in have.attrs}
     if kind in _NOT_ETHERNET:
         known.pop("mtu", None)
+    if "txqueuelen" in known:
+        known["txqueuelen"] = _TXQUEUELEN.get(str(kind), known["txqueuelen"])
     if kind == "vxlan":
         known["created_in"] = None
     if kind in LINK_KINDS:

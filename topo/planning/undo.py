@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from topo.changes import AGAIN, CREATE, DELETE, REPLACE, Change
+from topo.changes import AGAIN, CREATE, DELETE, OWNER, REPLACE, Change
 from topo.facts import FOREIGN, OWN, Desired, Fact, Facts, Live, Ref, link
 from topo.planning.compare import changed, stated
 from topo.planning.lost import with_losses
@@ -22,6 +22,7 @@ def undo(snapshot: Live, now: Live, touched: Iterable[Change], desired: Desired)
     if names := _renamed_by(touched, now):
         now = rekeyed(now, names)
         refs = list(dict.fromkeys((*refs, *(renamed(ref, names) for ref in refs))))
+    adopted = {change.ref for change in touched if OWNER in change.attrs}
     found: dict[Ref, Change] = {}
     for ref in refs:
         have, want = now.get(ref), snapshot.get(ref)
@@ -31,8 +32,10 @@ def undo(snapshot: Live, now: Live, touched: Iterable[Change], desired: Desired)
         elif have is None:
             again = () if ref.kind in ("link", "namespace") else (AGAIN,)
             found[ref] = Change(CREATE, ref, want, None, again, "as it was")
-        elif change := changed(_without(want, have), have, ref, reason="as it was"):
-            found[ref] = change
+        else:
+            owner = ref in adopted and have.origin != want.origin
+            if change := changed(_without(want, have), have, ref, owner=owner, reason="as it was"):
+                found[ref] = change
     closed = with_losses(found, whole, now) if found else found
     kept = [closed[ref] for ref in whole if ref in closed]
     return (*kept, *(change for ref, change in closed.items() if ref not in whole))
