@@ -36,8 +36,10 @@ def lower_routing(scope: Scope, space: Space) -> None:
         scope.count(len(getattr(section, what)), what, (*space.loc, what))
     for index, route in enumerate(section.routes):
         _Route(scope, space, route, (*space.loc, "routes", index)).lower()
+    of_priority: dict[tuple[int, int], list[Fact]] = {}
     for index, rule in enumerate(section.rules):
-        _rule(scope, space, rule, index)
+        fact = _rule(scope, space, rule, index)
+        _tell_apart(scope, fact, of_priority.setdefault(fact.ref.key[:2], []), (*space.loc, "rules", index))
     for index, neighbour in enumerate(section.neighbours):
         _neighbour(scope, space, neighbour, (*space.loc, "neighbours", index))
 
@@ -145,7 +147,7 @@ class _Route:
             self.scope.problems.add((*self.loc, "src"), f"namespace {self.space.name!r} has no address {src}")
 
 
-def _rule(scope: Scope, space: Space, rule: model.Rule, index: int) -> None:
+def _rule(scope: Scope, space: Space, rule: model.Rule, index: int) -> Fact:
     attrs: dict[str, Any] = {"action": rule.action or "to_table"}
     if rule.table is not None:
         attrs["table"] = table(rule.table)
@@ -170,8 +172,22 @@ def _rule(scope: Scope, space: Space, rule: model.Rule, index: int) -> None:
         attrs["uidrange"] = (int(first), int(last))
     six = rule.family == "inet6" or any(":" in prefix for prefix in (rule.from_, rule.to) if prefix)
     priority = _FIRST_PRIORITY + index if rule.priority is None else rule.priority
-    ref = Ref("rule", space.name, rule_key(6 if six else 4, priority, attrs))
-    scope.add(Fact(ref, attrs), (*space.loc, "rules", index), f"the rule {ref.key[2]!r} with priority {priority}")
+    fact = Fact(Ref("rule", space.name, rule_key(6 if six else 4, priority, attrs)), attrs)
+    scope.add(fact, (*space.loc, "rules", index), f"the rule {fact.ref.key[2]!r} with priority {priority}")
+    return fact
+
+
+def _tell_apart(scope: Scope, fact: Fact, earlier: list[Fact], loc: Loc) -> None:
+    """Asked to delete a rule, the kernel takes the first that has all it names, and maybe more: rule_find of
+    net/core/fib_rules.c. So of two rules of one priority neither may have all of the other."""
+    for other in earlier:
+        few, many = sorted((fact.attrs.items(), other.attrs.items()), key=len)
+        if few < many:
+            priority, one, two = fact.ref.key[1], other.ref.key[2], fact.ref.key[2]
+            message = f"two rules have priority {priority}, and one matches all that the other does: {one!r} and {two!r}"
+            scope.problems.add(loc, message, "give them different priorities: the kernel deletes one for the other")
+            return
+    earlier.append(fact)
 
 
 def _neighbour(scope: Scope, space: Space, neighbour: model.Neighbour, loc: Loc) -> None:
