@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import NamedTuple, NoReturn, Protocol
 
 from topo.changes import Change, Op
@@ -55,10 +56,14 @@ class State(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a run did: `plan.changes`, empty where there was nothing to do."""
+    """What a run did: `plan.changes`, empty where there was nothing to do.
+
+    `reverts_in`: seconds within which it is to be confirmed, else it is gone back from; None where it stays.
+    """
 
     plan: Plan
     seconds: float
+    reverts_in: float | None = None
 
 
 def known(name: str, home: int, lowered: Desired | None = None) -> tuple[Record | None, Desired | None, list[str]]:
@@ -95,18 +100,16 @@ def stated(record: Record) -> Desired | None:
                 found.append(lower(Topology.model_validate(document)))
             except (ValueError, TopoError):
                 return None
-    if len(found) == 1:
-        return found[0]
-    both = Desired(record.topology, {})
-    for one in found:
-        both = both._replace(
-            facts={**both.facts, **one.facts},
-            external=both.external | one.external,
-            take_over={**both.take_over, **one.take_over},
-            checks=one.checks,
-            document=one.document,
-        )
-    return both
+    return reduce(_together, found, Desired(record.topology, {})) if len(found) != 1 else found[0]
+
+
+def _together(one: Desired, other: Desired) -> Desired:
+    """What either states, `other` over `one`."""
+    return other._replace(
+        facts={**one.facts, **other.facts},
+        external=one.external | other.external,
+        take_over={**one.take_over, **other.take_over},
+    )
 
 
 def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtful: Desired | None = None) -> State:
@@ -169,8 +172,10 @@ def apply(
     keep: bool = False,
     expected: str = "",
     progress: Progress | None = None,
+    ready: Callable[[State], None] | None = None,
 ) -> Report:
-    """Make it so. `expected`: the fingerprint of a saved plan. The caller holds the locks.
+    """Make it so. `expected`: the fingerprint of a saved plan. `ready`: is called right before anything is touched,
+    where anything is to be done. The caller holds the locks.
 
     Raises ApplyError (undone or not), OwnershipError, InputError, StaleError.
     """
@@ -178,7 +183,7 @@ def apply(
     state = prepare(kernel, desired, adopt=adopt)
     if expected and expected != state.plan.fingerprint():
         raise StaleError(f"the plan of {desired.name} no longer fits: the live state has changed since; plan again")
-    return _Run(kernel, state, progress, keep).run(started)
+    return _Run(kernel, state, progress, keep, ready).run(started)
 
 
 def destroy(
@@ -198,8 +203,15 @@ def destroy(
 class _Run:
     """One run: from a plan to the report, or back to where it began."""
 
-    def __init__(self, kernel: KernelLike, state: State, progress: Progress | None, keep: bool) -> None:
-        self.kernel, self.state, self.progress, self.keep = kernel, state, progress, keep
+    def __init__(
+        self,
+        kernel: KernelLike,
+        state: State,
+        progress: Progress | None,
+        keep: bool,
+        ready: Callable[[State], None] | None = None,
+    ) -> None:
+        self.kernel, self.state, self.progress, self.keep, self.ready = kernel, state, progress, keep, ready
         self.name = state.plan.topology
         self.restore = state.restore
         self.destroying = not state.desired.facts and not state.desired.document
@@ -211,6 +223,8 @@ class _Run:
             return Report(state.plan, time.monotonic() - started)
         staged = stages(state.plan.changes, state.desired, state.live)
         outcome = Outcome([], [], [])
+        if self.ready:
+            self.ready(state)
         self._begin()
         try:
             outcome = self.kernel.execute(staged, state.desired, self.progress)
@@ -269,12 +283,14 @@ class _Run:
     # The end of it
 
     def _verify(self, outcome: Outcome) -> None:
-        """Read again; what still differs is an error, and the run is undone."""
+        """Read again, also what is no longer stated; what still differs is an error, and the run is undone."""
         state = self.state
-        previous = None if self.destroying else state.desired
-        live = self.kernel.read(state.desired, previous or state.previous)
+        before = state.previous
+        if not self.destroying:
+            before = _together(before, state.desired) if before and before is not state.desired else state.desired
+        live = self.kernel.read(state.desired, before)
         desired = resolve(state.desired, live, self.restore)
-        left = diff(desired, live, previous or state.previous, False, self.restore)
+        left = diff(desired, live, before, False, self.restore)
         if left:
             names = "; ".join(f"{c.action} {c.ref.kind} {c.ref} {' '.join(c.attrs)}".rstrip() for c in left[:_SHOWN])
             more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
