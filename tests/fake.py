@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from topo.changes import AGAIN, CREATE, DELETE, OWNER, Op
@@ -44,6 +44,10 @@ class FakeKernel:
             if ref.kind == "sysctl" and ref not in facts and self._has_sysctl(ref):
                 facts[ref] = Fact(ref, {"value": "0"}, FOREIGN)
         return Live(facts)
+
+    def reread(self, known: Live, spaces: Collection[str], desired: Desired, previous: Desired | None) -> Live:
+        live = self.read(desired, previous)
+        return Live({ref: fact for ref, fact in live.facts.items() if ref.ns in spaces})
 
     def execute(
         self, stages: list[list[Op]], desired: Desired, progress: Callable[[int], None] | None = None

@@ -7,7 +7,7 @@ lowering and the kinds keep to that page.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -85,13 +85,15 @@ def links_of(fact: Fact) -> tuple[Ref, ...]:
 
 
 class Live:
-    """What was read: facts by ref, and the indexes that planning asks for. Immutable after reading."""
+    """What was read: facts by ref, and the indexes that planning asks for, built when it does. Immutable after reading."""
 
-    __slots__ = ("_above", "_on", "facts")
+    __slots__ = ("_above", "_on", "_ports", "_within", "facts")
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self._on: dict[Ref, list[Fact]] | None = None
+        self._within: dict[str, list[Fact]] | None = None
+        self._on: dict[str, dict[Ref, list[Fact]]] = {}
+        self._ports: dict[str, dict[str, list[Ref]]] = {}
         self._above: dict[Ref, list[Ref]] | None = None
 
     def __contains__(self, ref: Ref) -> bool:
@@ -100,14 +102,33 @@ class Live:
     def get(self, ref: Ref) -> Fact | None:
         return self.facts.get(ref)
 
+    def within(self, ns: str) -> Sequence[Fact]:
+        """Every live fact of this namespace."""
+        if self._within is None:
+            self._within = {}
+            for fact in self.facts.values():
+                self._within.setdefault(fact.ref.ns, []).append(fact)
+        return self._within.get(ns, ())
+
     def on(self, link_ref: Ref) -> Iterable[Fact]:
         """Every live fact that sits on this link."""
-        if self._on is None:
-            self._on = {}
-            for fact in self.facts.values():
+        found = self._on.get(link_ref.ns)
+        if found is None:
+            found = self._on[link_ref.ns] = {}
+            for fact in self.within(link_ref.ns):
                 for sits in links_of(fact):
-                    self._on.setdefault(sits, []).append(fact)
-        return self._on.get(link_ref, ())
+                    found.setdefault(sits, []).append(fact)
+        return found.get(link_ref, ())
+
+    def ports(self, bridge: Ref) -> Iterable[Ref]:
+        """The links that have this one as their master."""
+        found = self._ports.get(bridge.ns)
+        if found is None:
+            found = self._ports[bridge.ns] = {}
+            for fact in self.within(bridge.ns):
+                if fact.ref.kind == "link" and (master := fact.attrs.get("master")):
+                    found.setdefault(master, []).append(fact.ref)
+        return found.get(bridge.key[0], ())
 
     def above(self, ref: Ref) -> Iterable[Ref]:
         """The links that the kernel deletes with this one: a veth's peer, what has it as `parent` or `dev`. Of a

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import reduce
 from typing import NamedTuple, NoReturn, Protocol
 
-from topo.changes import Change, Op
+from topo.changes import UPDATE, Change, Op
 from topo.engine import record as records
 from topo.engine.record import DamagedError, Record
 from topo.errors import ApplyError, InputError, StaleError, TopoError, UnsupportedError, VerifyError
@@ -31,6 +31,8 @@ class KernelLike(Protocol):
     """What a run needs of the kernel; tests have one of their own."""
 
     def read(self, desired: Desired, previous: Desired | None) -> Live: ...
+
+    def reread(self, known: Live, spaces: Collection[str], desired: Desired, previous: Desired | None) -> Live: ...
 
     def execute(
         self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None
@@ -283,13 +285,19 @@ class _Run:
     # The end of it
 
     def _verify(self, outcome: Outcome) -> None:
-        """Read again, also what is no longer stated; what still differs is an error, and the run is undone."""
+        """Read again the namespaces in which something was changed, also for what is no longer stated; what still
+        differs is an error, and the run is undone."""
         state = self.state
         before = state.previous
         if not self.destroying:
             before = _together(before, state.desired) if before and before is not state.desired else state.desired
-        live = self.kernel.read(state.desired, before)
-        desired = resolve(state.desired, live, self.restore)
+        desired, touched = state.desired, _spaces(state.plan.changes)
+        if desired.take_over or desired.underlay_mtu or touched >= {ref.ns for ref in desired.facts}:
+            live = self.kernel.read(desired, before)
+            desired = resolve(desired, live, self.restore)
+        else:
+            live = self.kernel.reread(state.live, touched, desired, before)
+            desired, before = _within(desired, touched), before and _within(before, touched)
         left = diff(desired, live, before, False, self.restore)
         if left:
             names = "; ".join(f"{c.action} {c.ref.kind} {c.ref} {' '.join(c.attrs)}".rstrip() for c in left[:_SHOWN])
@@ -349,6 +357,24 @@ class _Run:
             return undo(state.live, now, state.plan.changes, state.desired)
         except (TopoError, OSError) as error:
             return f"{_names(changes)} ({error})" if changes else f"what it did, as it could not be read: {error}"
+
+
+def _spaces(changes: Sequence[Change]) -> frozenset[str]:
+    """The namespaces in which these changes are to be seen."""
+    found: set[str] = set()
+    for change in changes:
+        found.update(ref.ns for ref in (change.ref, *change.takes))
+        if change.ref.kind != "link" or (change.action == UPDATE and "peer" not in change.attrs):
+            continue
+        for fact in (change.desired, change.live):
+            found.update(end[0] for name in ("peer", "parent", "dev") if fact and (end := fact.attrs.get(name)))
+    return frozenset(found)
+
+
+def _within(desired: Desired, spaces: Collection[str]) -> Desired:
+    """What is stated of these namespaces."""
+    facts = {ref: fact for ref, fact in desired.facts.items() if ref.ns in spaces}
+    return desired._replace(facts=facts, external=frozenset(ref for ref in desired.external if ref.ns in spaces))
 
 
 def _names(changes: Sequence[Change]) -> str:

@@ -184,7 +184,9 @@ def _tell_apart(scope: Scope, fact: Fact, earlier: list[Fact], loc: Loc) -> None
         few, many = sorted((fact.attrs.items(), other.attrs.items()), key=len)
         if few < many:
             priority, one, two = fact.ref.key[1], other.ref.key[2], fact.ref.key[2]
-            message = f"two rules have priority {priority}, and one matches all that the other does: {one!r} and {two!r}"
+            message = (
+                f"two rules have priority {priority}, and one matches all that the other does: {one!r} and {two!r}"
+            )
             scope.problems.add(loc, message, "give them different priorities: the kernel deletes one for the other")
             return
     earlier.append(fact)

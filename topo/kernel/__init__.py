@@ -6,7 +6,7 @@ through that. It works in the thread that calls it, and leaves that thread in th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -37,6 +37,10 @@ class Kernel:
         Changes nothing. Raises InputError for a namespace to attach that is not there, KernelError.
         """
         return Reader(self._spaces, desired, previous).read()
+
+    def reread(self, known: Live, spaces: Collection[str], desired: Desired, previous: Desired | None) -> Live:
+        """What is in `spaces` now. `known`: what was read before of all that `desired` and `previous` name."""
+        return Reader(self._spaces, desired, previous, known, spaces).read()
 
     def execute(self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None) -> Outcome:
         """Run a plan's stages; stops behind the first batch in which something was refused."""

@@ -6,7 +6,7 @@ import struct
 from typing import Final
 
 from topo.errors import KernelError
-from topo.facts import Fact, Facts
+from topo.facts import Fact, Facts, Live
 from topo.kernel import rtnl
 from topo.kernel.spaces import Spaces
 from topo.kinds.link_decode import join
@@ -19,8 +19,9 @@ _RTGENMSG: Final = struct.Struct("=B3x")
 Ends = dict[tuple[int, int], list[Fact]]
 
 
-def join_links(facts: Facts, spaces: Spaces) -> None:
+def join_links(facts: Facts, spaces: Spaces, known: Live | None = None) -> None:
     """Fill in `peer`, `parent`, `dev` and `created_in` of every link that has one in another namespace or its own.
+    `known`: what was read before, for the other ends of links whose namespaces were not read now.
 
     The two ends of a veth pair name each other's ifindex. That is enough to find them, and saves the kernel a
     question per pair; where two pairs answer to the same numbers, it is asked.
@@ -29,6 +30,12 @@ def join_links(facts: Facts, spaces: Spaces) -> None:
     ends: Ends = {}
     for fact in links:
         ends.setdefault((fact.attrs["_index"], fact.attrs["_link"]), []).append(fact)
+    if known and links:
+        wanted, read = {(b, a) for a, b in ends}, {fact.ref.ns for fact in links}
+        for fact in known.of("link"):
+            here = (fact.attrs["_index"], fact.attrs.get("_link", 0))
+            if here in wanted and fact.ref.ns not in read:
+                ends.setdefault(here, []).append(fact)
     ids = _Ids(spaces)
     for fact in links:
         if not _pair(fact, ends):

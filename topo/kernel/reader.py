@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from topo.errors import Diagnostic, InputError, KernelError
@@ -19,6 +19,7 @@ from topo.kernel.joining import join_links
 from topo.kernel.sources import open_source
 from topo.kernel.spaces import Space, Spaces
 from topo.kinds import nft as nft_kind
+from topo.kinds.address import of_kernel
 from topo.kinds.ifla import IFLA_GROUP
 from topo.kinds.kind import Decode
 from topo.kinds.registry import KINDS
@@ -59,6 +60,7 @@ class Wants(NamedTuple):
     kinds: set[str]
     links: set[str]
     refs: list[Ref]
+    kernels: list[Ref]  # addresses that could be the kernel's own
 
 
 class _View:
@@ -72,13 +74,24 @@ class _View:
 
 
 class Reader:
-    """Reads the live state for one topology. `previous` is what its last apply stated, None where nothing is known."""
+    """Reads the live state for one topology. `previous` is what its last apply stated, None where nothing is known.
 
-    def __init__(self, spaces: Spaces, desired: Desired, previous: Desired | None) -> None:
+    With `known`, which was read before, only the namespaces in `only` are read.
+    """
+
+    def __init__(
+        self,
+        spaces: Spaces,
+        desired: Desired,
+        previous: Desired | None,
+        known: Live | None = None,
+        only: Collection[str] = (),
+    ) -> None:
         self.spaces, self.desired, self.previous = spaces, desired, previous
         self.mark = mark(desired.name)
+        self.known, self.only = known, only if known else None
         self.facts: Facts = {}
-        self.wants: dict[str, Wants] = {HOST: Wants(set(), set(), [])}
+        self.wants: dict[str, Wants] = {HOST: Wants(set(), set(), [], [])}
         sources = (desired,) if previous is desired else (previous, desired)
         for source in sources:
             for ref in source.facts if source else ():
@@ -90,12 +103,14 @@ class Reader:
     def _want(self, ref: Ref) -> None:
         wants = self.wants.get(ref.ns)
         if wants is None:
-            wants = self.wants[ref.ns] = Wants(set(), set(), [])
+            wants = self.wants[ref.ns] = Wants(set(), set(), [], [])
         wants.kinds.add(ref.kind)
         if ref.kind == "link":
             wants.links.add(ref.key[0])
         elif ref.kind in ("sysctl", "nft"):
             wants.refs.append(ref)
+        elif ref.kind == "address" and (ref.key[0] == "lo" or ref.key[1].startswith("fe80:")):
+            wants.kernels.append(ref)
 
     def read(self) -> Live:
         """Raises InputError where a namespace that is to be attached is not there, KernelError where reading fails."""
@@ -105,7 +120,7 @@ class Reader:
                 space = self.spaces.get(name)
                 self._links(space)
                 self._rest(space)
-            join_links(self.facts, self.spaces)
+            join_links(self.facts, self.spaces, self.known)
             self._drop_own_entries()
         return Live(self.facts)
 
@@ -113,8 +128,9 @@ class Reader:
 
     def _open(self) -> list[str]:
         """Open what is there; the names of what is to be read."""
-        found, wrong = [HOST], []
-        sources = {name: self._source(name) for name in self.wants if name != HOST}
+        only = self.wants if self.only is None else self.only
+        found, wrong = [HOST] if HOST in only else [], []
+        sources = {name: self._source(name) for name in self.wants if name != HOST and name in only}
         for name in sorted(sources, key=lambda name: "share" in (sources[name] or ())):  # behind what they share
             source, ref = sources[name], namespace(name)
             try:
@@ -126,7 +142,7 @@ class Reader:
                 found.append(name)
         if wrong:
             raise InputError(wrong)
-        if self.previous is None:
+        if self.previous is None and self.only is None:
             found += self._marked(set(found))
         return found
 
@@ -214,7 +230,7 @@ class Reader:
                 continue
             data, at, end = rtnl.ask(self.spaces.get(name).sock, RTM_GETLINK, IFINFOMSG.pack(0, 0, 1, 0, 0))
             if data.find(sign, at, end) >= 0:
-                self.wants[name] = Wants(set(), set(), [])
+                self.wants[name] = Wants(set(), set(), [], [])
                 yield name
             else:
                 self.spaces.drop(name)
@@ -287,6 +303,8 @@ class Reader:
 
     def _addresses(self, space: Space, view: _View, near: set[int] | None) -> None:
         found = rtnl.dump(space.sock, RTM_GETADDR, _ALL_ADDRESSES)
+        if not self.wants[space.name].kernels:
+            found = [m for m in found if not of_kernel(m[1], m[2], m[3])]
         if near is not None:
             found = [m for m in found if _INDEX(m[1], m[2])[0] in near]
         self._keep(KINDS["address"].decode, found, view)

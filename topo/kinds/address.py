@@ -50,6 +50,25 @@ _SCOPE_LINK, _SCOPE_HOST = 253, 254
 _CACHEINFO: Final = struct.Struct("=IIII")  # preferred, valid, created, updated
 
 
+_LOOPBACK: Final = pack_ip("127.0.0.1")
+_LO: Final = b"".join(
+    (
+        IFADDRMSG.pack(AF_INET, 8, _PERMANENT, _SCOPE_HOST, 1),
+        attr(IFA_ADDRESS, _LOOPBACK),
+        attr(IFA_LOCAL, _LOOPBACK),
+        attr_str(IFA_LABEL, "lo"),
+        attr_u32(IFA_FLAGS, _PERMANENT),
+    )
+)
+_BY_KERNEL: Final = (attr_u8(IFA_PROTO, 1), attr_u8(IFA_PROTO, 3))  # IFAPROT_KERNEL_LO, IFAPROT_KERNEL_LL
+
+
+def of_kernel(data: bytes, at: int, end: int) -> bool:
+    """Whether a message is clearly of an address that the kernel made by itself, on lo or link-local; no kernel says so
+    of 127.0.0.1, and of the others only those do that know IFA_PROTO, the last attribute (inet6_fill_ifaddr)."""
+    return data[end - 8 : end] in _BY_KERNEL or data.startswith(_LO, at)
+
+
 def split(ref: Ref) -> tuple[str, int]:
     """The address and the prefix length in an address's key."""
     ip, _, length = ref.key[1].partition("/")

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from topo.changes import AGAIN, CREATE, DELETE, REPLACE, UPDATE, Change
-from topo.facts import FOREIGN, Fact, Facts, Live, Ref, link, links_of
+from topo.facts import FOREIGN, Fact, Facts, Live, Ref, links_of
 from topo.kinds.address import flushed
+from topo.kinds.kind import nothing
 from topo.kinds.registry import KINDS
 from topo.planning.compare import changed
 from topo.planning.ownership import attached
@@ -25,48 +26,9 @@ def _of_kernel(ref: Ref, fact: Fact) -> bool:
     return ref.key[:2] in _LOOPBACK or str(ref.key[1]).startswith("fe80:")
 
 
-class _Indexes:
-    """The live facts by what they need to live, built in one pass."""
-
-    def __init__(self, live: Live) -> None:
-        self.live = live
-        self.within: dict[str, list[Ref]] = {}
-        self.above: dict[Ref, list[Ref]] = {}
-        self.ports: dict[Ref, list[Ref]] = {}
-        for ref, fact in live.facts.items():
-            if _of_kernel(ref, fact):
-                continue
-            self.within.setdefault(ref.ns, []).append(ref)
-            if ref.kind != "link":
-                continue
-            for name in ("peer", "parent", "dev"):
-                if isinstance(below := fact.attrs.get(name), tuple):
-                    self.above.setdefault(link(*below), []).append(ref)
-            if master := fact.attrs.get("master"):
-                self.ports.setdefault(Ref("link", ref.ns, (master,)), []).append(ref)
-
-    def down_with(self, change: Change) -> Iterator[Ref]:
-        """What goes when the change's live fact goes; and for any change what its kind says."""
-        ref = change.ref
-        if change.action in (DELETE, REPLACE):
-            if ref.kind == "namespace" and change.live and not attached(change.live):
-                yield from self.within.get(ref.ns, ())
-            elif ref.kind == "link":
-                yield from (fact.ref for fact in self.live.on(ref))
-                yield from self.above.get(ref, ())
-                for port in self.ports.get(ref, ()):
-                    yield Ref("port", port.ns, port.key)
-        if ref.kind != "address":
-            have = change.live
-            if have is not None and have.ref != ref:  # it is renamed, and what sits on it goes by the new name
-                change = change._replace(live=have._replace(ref=ref))
-            yield from KINDS[ref.kind].takes(change, self.live)
-
-
 class _Closure:
     def __init__(self, found: dict[Ref, Change], goal: Facts, live: Live) -> None:
         self.found, self.goal, self.live = found, goal, live
-        self.indexes = _Indexes(live)
         self.takes: dict[Ref, list[Ref]] = {}
         self.cause: dict[Ref, Ref] = {}
         causes = [change for change in found.values() if change.action != CREATE or self._is_home(change.ref.ns)]
@@ -78,7 +40,7 @@ class _Closure:
             while self.queue:
                 change = self.queue.popleft()
                 if change.ref not in self.cause and self.found.get(change.ref) is change:
-                    self._take(change.ref, self.indexes.down_with(change))
+                    self._take(change.ref, self._down_with(change))
                     if change.ref.kind == "link" and change.action in (DELETE, REPLACE):
                         self._release(change.ref)
             if not self._addresses():
@@ -91,7 +53,24 @@ class _Closure:
 
     def _is_home(self, ns: str) -> bool:
         """Whether there is anything in a namespace that making something in it could take."""
-        return ns in self.indexes.within
+        return not all(_of_kernel(fact.ref, fact) for fact in self.live.within(ns))
+
+    def _down_with(self, change: Change) -> Iterator[Ref]:
+        """What goes when the change's live fact goes; and for any change what its kind says."""
+        ref, live = change.ref, self.live
+        if change.action in (DELETE, REPLACE):
+            if ref.kind == "namespace" and change.live and not attached(change.live):
+                yield from (fact.ref for fact in live.within(ref.ns))
+            elif ref.kind == "link":
+                yield from (fact.ref for fact in live.on(ref))
+                yield from live.above(ref)
+                for port in live.ports(ref):
+                    yield Ref("port", port.ns, port.key)
+        if ref.kind != "address":
+            have = change.live
+            if have is not None and have.ref != ref:  # it is renamed, and what sits on it goes by the new name
+                change = change._replace(live=have._replace(ref=ref))
+            yield from KINDS[ref.kind].takes(change, live)
 
     def _take(self, root: Ref, lost: Iterable[Ref]) -> None:
         """Everything that goes with `lost` goes with `root`: also what an earlier change had taken."""
@@ -106,7 +85,8 @@ class _Closure:
             for further in self.takes.pop(ref, ()):
                 self.cause.pop(further, None)
                 stack.append(further)
-            stack.extend(self.indexes.down_with(Change(DELETE, ref, None, have)))
+            if ref.kind in _FIRST or KINDS[ref.kind].takes is not nothing:
+                stack.extend(self._down_with(Change(DELETE, ref, None, have)))
             if ref.kind == "link":
                 self._release(ref)
 
@@ -149,7 +129,7 @@ class _Closure:
 
     def _release(self, bridge: Ref) -> None:
         """The ports of a bridge that goes have no master from then on."""
-        for port in self.indexes.ports.get(bridge, ()):
+        for port in self.live.ports(bridge):
             want, planned = self.goal.get(port), self.found.get(port)
             if want is None or port in self.cause or (planned is not None and planned.action != UPDATE):
                 continue
