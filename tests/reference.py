@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from topo.api import schema
+from topo.file.schema import VARIABLE
 
 Schema = dict[str, Any]
 
@@ -108,6 +109,8 @@ class Reference:
         if choices := _choices(part):
             return _joined([self.type(choice, page) for choice in choices])
         kinds = part["type"] if isinstance(part["type"], list) else [part["type"]]
+        if part.get("pattern") == VARIABLE:
+            kinds = [kind for kind in kinds if kind != "string"]
         return " or ".join(self.simple(kind, part, page) for kind in kinds if kind != "null")
 
     def simple(self, kind: str, part: Schema, page: str) -> str:

@@ -205,6 +205,36 @@ def test_a_bridge_keeps_the_address_that_it_states() -> None:
     assert attrs(desired, "route", "a", 4, 254, "0.0.0.0/0", 0)["gateway"] == "10.0.0.254"
 
 
+def test_a_bridge_takes_the_address_that_its_subnet_states() -> None:
+    """As `dockerd --bip`, and FLANNEL_SUBNET, which is a node's first address with the length of its prefix."""
+    desired = lowered(
+        bridges={
+            "br0": {"subnet": ["10.0.0.2/24", "fd00::ff/64"]},
+            "br1": {"subnet": "10.1.0.254/24", "addresses": ["10.1.0.254/24", "10.1.0.1/24"]},
+        },
+        namespaces={"a": {}, "b": {}},
+        links=[["a:eth0", "br0"], ["b:eth0", "br0"], ["b:eth1", "br1"]],
+    )
+    assert keys(desired, "address", "host") == [
+        ("br0", "10.0.0.2/24"), ("br0", "fd00::ff/64"), ("br1", "10.1.0.254/24"), ("br1", "10.1.0.1/24"),
+    ]  # fmt: skip
+    assert keys(desired, "address", "a") == [("eth0", "10.0.0.1/24"), ("eth0", "fd00::1/64")]
+    assert ("eth1", "10.1.0.2/24") in keys(desired, "address", "b")
+    assert attrs(desired, "route", "a", 4, 254, "0.0.0.0/0", 0)["gateway"] == "10.0.0.2"
+
+
+def test_one_list_of_peers_serves_every_host() -> None:
+    peers = [
+        "192.0.2.1",
+        {"address": "192.0.2.2", "mac": "0a:00:00:00:00:02", "ip": "10.2.0.0", "subnets": "10.2.0.0/24"},
+        {"address": "192.0.2.3", "mac": "0a:00:00:00:00:03", "ip": "10.3.0.0", "subnets": "10.3.0.0/24"},
+    ]
+    desired = lowered(vxlans={"vx": {"id": 1, "local": "192.0.2.2", "peers": peers}})
+    assert [fact.attrs["dst"] for ref, fact in desired.facts.items() if ref.kind == "fdb"] == ["192.0.2.1", "192.0.2.3"]
+    assert keys(desired, "neighbour") == [("vx", "10.3.0.0")]
+    assert keys(desired, "route") == [(4, 254, "10.3.0.0/24", 0)]
+
+
 def test_the_host_and_who_has_a_default_route_get_none_from_a_bridge() -> None:
     desired = lowered(
         namespaces={

@@ -47,6 +47,28 @@ def web(port: int = 8080, **more: Any) -> Publish:
     return Publish((port, port), (80, 80), **({"to4": "172.30.0.2", "via": "br0"} | more))
 
 
+def test_the_first_masquerade_that_matches_decides() -> None:
+    """Flannel's rules, in nft's words."""
+    cluster, node = "10.244.0.0/16", "10.244.1.0/24"
+    masquerade = (
+        Masquerade(fwmark=(0x4000, 0x4000), keep=True),
+        Masquerade((f"!{cluster}",), to=(node,), keep=True),
+        Masquerade((cluster,), to=("!224.0.0.0/4", "!10.0.0.0/8"), random=True),
+        Masquerade(("!fd00::/8",), Interface("eth0"), fwmark=(5, 0xFFFFFFFF)),
+    )
+    assert lines(Rules(masquerade=masquerade), "nat_postrouting") == [
+        "meta mark & 0x4000 == 16384 return",
+        f"ip saddr != {cluster} ip daddr {node} return",
+        f"ip saddr {cluster} ip daddr != {{ 10.0.0.0/8, 224.0.0.0/4 }} masquerade fully-random",
+        "meta mark 5 oifname eth0 ip6 saddr != fd00::/8 masquerade",
+    ]
+
+
+def test_outside_of_everything_is_nothing() -> None:
+    rules = Rules(masquerade=(Masquerade(("!0.0.0.0/1", "!128.0.0.0/1", "!fd00::/8")),))
+    assert lines(rules, "nat_postrouting") == ["ip6 saddr != fd00::/8 masquerade"]
+
+
 def test_masquerade_reads_as_nft_would_write_it() -> None:
     rules = Rules(
         masquerade=(Masquerade(("172.30.0.0/16",), Interface("br0", True)), Masquerade(out=Interface("eth0")))

@@ -420,6 +420,8 @@ EVERYTHING = Rules(
         Masquerade(("172.30.0.0/16", "fd30::/64"), Interface("br0", True)),
         Masquerade(out=Interface("eth0")),
         Masquerade(("0.0.0.0/0",), to=("10.0.0.0/8", "192.168.0.0/16")),
+        Masquerade(("!10.0.0.0/8", "!192.168.0.0/17", "!fd00::/8"), fwmark=(0x4000, 0xFF00), keep=True),
+        Masquerade(("10.0.0.0/8",), to=("!224.0.0.0/4",), fwmark=(0x80000001, 0xFFFFFFFF), random=True),
     ),
     snat=(Snat("192.0.2.9", ("172.31.0.0/16",), Interface("eth0")), Snat("2001:db8::9")),
     dnat=(

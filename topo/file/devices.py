@@ -203,13 +203,14 @@ def lower_bridge(scope: Scope, space: Space, name: str, entry: model.Bridge, loc
 
 def _subnet(scope: Scope, bridge: Bridge, subnet: str, addresses: list[str], loc: Loc) -> None:
     """Make the pool that a bridge's ends take from, and the bridge's own address in it, appended to `addresses`."""
-    pool = make_pool(scope, subnet, loc)
+    number, length, bits = addressing.parse_prefix(subnet)
+    base = number >> (bits - length) << (bits - length)
+    pool = make_pool(scope, f"{addressing.address_text(base, bits)}/{length}", loc)
     if pool is None:
         return
-    own = next((text for text in addresses if text in pool), None)
-    if own is None:
-        own = pool.first()
-        pool.reserve(own)
+    own = subnet if number != base else next((text for text in addresses if text in pool), pool.first())
+    pool.reserve(own)
+    if own not in addresses:
         addresses.append(own)
     bridge.pools.append(pool)
     bridge.gateways.append(own.partition("/")[0])
@@ -355,6 +356,8 @@ def _peers(scope: Scope, ns: str, name: str, entry: model.Vxlan, loc: Loc) -> No
     facts, add = scope.facts, scope.add
     scope.count(len(entry.peers), "peers", loc)
     for index, peer in enumerate(entry.peers):
+        if entry.local == (peer if isinstance(peer, str) else peer.address):
+            continue  # one list of peers serves every host: its own entry is for the others
         if isinstance(peer, str):
             ref = Ref("fdb", ns, (name, ZEROS, peer))
             if ref in facts:

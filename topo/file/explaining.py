@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import types
-from collections.abc import Iterator
 from functools import lru_cache
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from topo.errors import Diagnostic
+from topo.file import grammar
 from topo.file.model import Topology
 from topo.file.positions import Place, Sources, at, follow, ordered
 from topo.file.yaml import Loc, path_text
@@ -35,18 +33,18 @@ _EXPECTED: Final = {
 
 def explained(error: ValidationError, sources: Sources) -> list[Diagnostic]:
     """A diagnostic for each thing that is wrong, sorted by position, without repetitions."""
-    root, fields = sources.root(), _Fields(sources.root())
-    found = dict.fromkeys(_diagnostic(details, root, fields) for details in error.errors(include_url=False))
+    fields = _Fields(sources.root())
+    found = dict.fromkeys(_diagnostic(details, sources, fields) for details in error.errors(include_url=False))
     return ordered(found, sources)
 
 
-def _diagnostic(details: ErrorDetails, root: Place, fields: _Fields) -> Diagnostic:
+def _diagnostic(details: ErrorDetails, sources: Sources, fields: _Fields) -> Diagnostic:
     loc: Loc = details["loc"]
     kind = details["type"]
     at_key = kind == "extra_forbidden" or loc[-1:] == ("[key]",)
     if loc[-1:] == ("[key]",):
         loc = loc[:-1]
-    place, went = follow(root, loc)
+    place, went = follow(sources.root(), loc)
     if kind == "missing":
         hint = fields.description(went, str(loc[-1]))
         return at(place, f"{str(loc[-1])!r} is missing", path=path_text(went), hint=hint)
@@ -55,7 +53,7 @@ def _diagnostic(details: ErrorDetails, root: Place, fields: _Fields) -> Diagnost
         return at(place, f"{str(loc[-1])!r} is not known here", path=path_text(went), hint=hint, key=True)
     number = isinstance(details["input"], int | float)
     hint = "quote what is to be a text" if kind == "string_type" and number else ""
-    return at(place, _message(details), path=path_text(went), hint=hint, key=at_key)
+    return at(place, _message(details), path=path_text(went), hint=hint or sources.told(place), key=at_key)
 
 
 def _message(details: ErrorDetails) -> str:
@@ -107,12 +105,12 @@ class _Fields:
 
     def description(self, loc: Loc, name: str) -> str:
         """What the model says of a field of the mapping at `loc`."""
-        found = (_fields(model).get(name) for model in self.at(loc))
+        found = (grammar.fields(model).get(name) for model in self.at(loc))
         return next((field.description for field in found if field and field.description), "")
 
     def hint(self, loc: Loc, key: str) -> str:
         """The key that may have been meant by an unknown one of the mapping at `loc`, or those there are."""
-        return _hint(key, tuple(sorted({name for model in self.at(loc) for name in _fields(model)})))
+        return _hint(key, tuple(sorted({name for model in self.at(loc) for name in grammar.fields(model)})))
 
 
 @lru_cache(maxsize=1024)
@@ -123,23 +121,18 @@ def _hint(key: str, fields: tuple[str, ...]) -> str:
     return f"expected: {', '.join(fields)}" if fields else ""
 
 
-def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """The fields of a model by the names that they bear in a file."""
-    return {field.alias or name: field for name, field in model.model_fields.items()}
-
-
 def _models(loc: Loc, root: Place) -> list[type[BaseModel]]:
     """The models that the mapping at `loc` can be: those that fit what it holds, or all where none fits."""
     annotations: list[Any] = [Topology]
     for part in loc:
-        annotations = [inner for annotation in annotations for inner in _members(annotation, part)]
+        annotations = [inner for annotation in annotations for inner in grammar.members(annotation, part)]
     models = [a for a in annotations if isinstance(a, type) and issubclass(a, BaseModel)]
     held = follow(root, loc)[0].held
     return [model for model in models if isinstance(held, dict) and _fits(model, held)] or models
 
 
 def _fits(model: type[BaseModel], held: dict[str, Place]) -> bool:
-    for name, field in _fields(model).items():
+    for name, field in grammar.fields(model).items():
         if field.is_required() and name not in held:
             return False
         if get_origin(field.annotation) is Literal and name in held:
@@ -147,26 +140,3 @@ def _fits(model: type[BaseModel], held: dict[str, Place]) -> bool:
             if len(values) == 1 and held[name].value != values[0]:
                 return False
     return True
-
-
-def _members(annotation: Any, part: str | int) -> Iterator[Any]:
-    """What stands at key or index `part` of a value of that type; unions are taken apart."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        field = _fields(annotation).get(str(part))
-        if field is not None:
-            yield from _alternatives(field.annotation)
-    elif get_origin(annotation) in (list, tuple) and isinstance(part, int):
-        yield from _alternatives(get_args(annotation)[0])
-    elif get_origin(annotation) is dict and isinstance(part, str):
-        yield from _alternatives(get_args(annotation)[1])
-
-
-def _alternatives(annotation: Any) -> Iterator[Any]:
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        yield from _alternatives(get_args(annotation)[0])
-    elif origin in (Union, types.UnionType):
-        for member in get_args(annotation):
-            yield from _alternatives(member)
-    else:
-        yield annotation

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from topo.errors import Diagnostic, InputError, shown
 from topo.file import positions, yaml
 from topo.file.model import Topology
-from topo.file.positions import Sources
+from topo.file.positions import Sources, Variable
 from topo.file.yaml import Loc, Source
 
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -21,6 +21,7 @@ MAX_INCLUDES: Final = 64
 """How deep files may include each other."""
 STDIN: Final = "-"
 _STDIN_NAME: Final = "<stdin>"
+_OTHER_FILES: Final = ("include", "env_file")
 
 
 def load(paths: Sequence[str | Path]) -> Topology:
@@ -37,7 +38,7 @@ def loads(text: str, name: str = _STDIN_NAME) -> Topology:
 
 
 class Document(dict[str, Any]):
-    """A merged document, without `include`, that knows which files it came from."""
+    """A merged document, without `include` and variables, that knows which files it came from."""
 
     __slots__ = ("sources",)
 
@@ -101,6 +102,7 @@ class _Reader:
         self.problems: list[Diagnostic] = []
         self.documents: list[dict[str, Any]] = []
         self.sources: list[Source] = []
+        self.variables: dict[str, Variable] = {}
         self.seen: set[str] = set()
         self.size = 0
 
@@ -109,8 +111,13 @@ class _Reader:
             raise InputError(self.problems)
         document: dict[str, Any] = {}
         for over in self.documents:
-            document = merged(document, {name: value for name, value in over.items() if name != "include"})
-        return Document(document, Sources(self.sources))
+            document = merged(document, {name: value for name, value in over.items() if name not in _OTHER_FILES})
+        sources = Sources(self.sources)
+        if "vars" in document or any(map(_has_variables, self.sources)):
+            from topo.file import variables  # only here: most files have none
+
+            document = variables.resolved(document, self.variables, sources)
+        return Document(document, sources)
 
     def read(self, path: str, entry: _Entry | None, chain: tuple[str, ...], names: tuple[str, ...] = ()) -> None:
         """Read one file, unless it was read before; `entry` is the include that names it.
@@ -143,15 +150,7 @@ class _Reader:
 
     def text(self, real: str, path: str) -> str:
         """The text of a file. Raises _Unreadable."""
-        try:
-            if real == STDIN:
-                data = sys.stdin.buffer.read(MAX_BYTES + 1)
-            else:
-                with open(path, "rb") as file:
-                    data = file.read(MAX_BYTES + 1)
-        except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise _Unreadable(f"cannot read {path}: {reason}") from None
+        data = _bytes(path, MAX_BYTES, stdin=real == STDIN)
         self.size += len(data)
         if self.size > MAX_BYTES:
             raise _Unreadable(f"{path}: topology files of more than {MAX_BYTES >> 20} MiB are not read")
@@ -167,21 +166,36 @@ class _Reader:
         if not isinstance(document, dict):
             self.problems.append(_not_a_mapping(document, source))
             return
-        for entry in self.includes(document, source):
-            self.read(os.path.join(os.path.dirname(source.name), entry.path), entry, chain, names)
+        for entry in self.files("include", document, source):
+            self.read(entry.file, entry, chain, names)
+        for entry in self.files("env_file", document, source):
+            self.environment(entry)
         self.documents.append(document)
         self.sources.append(source)
 
-    def includes(self, document: dict[str, Any], source: Source) -> list[_Entry]:
-        include = document.get("include")
-        if include is None:
+    def environment(self, entry: _Entry) -> None:
+        """Take in the variables of one file; of one name the last stands."""
+        from topo.file import variables
+
+        try:
+            data = _bytes(entry.file, variables.MAX_FILE)
+            if len(data) > variables.MAX_FILE:
+                raise _Unreadable(f"{entry.file}: more than {variables.MAX_FILE >> 10} KiB of variables are not read")
+            self.variables |= variables.read(Source(entry.file, _decoded(data)))
+        except _Unreadable as error:
+            self.problems.append(entry.diagnostic(str(error)))
+        except InputError as error:
+            self.problems += error.diagnostics
+
+    def files(self, key: str, document: dict[str, Any], source: Source) -> list[_Entry]:
+        """What a document names under `include` or `env_file`."""
+        named = document.get(key)
+        if named is None:
             return []
-        if isinstance(include, str):
-            entries = [_Entry(include, source, ("include",))]
-        elif isinstance(include, list):
-            entries = [_Entry(path, source, ("include", index)) for index, path in enumerate(include)]
+        if isinstance(named, list):
+            entries = [_Entry(path, source, (key, index)) for index, path in enumerate(named)]
         else:
-            entries = [_Entry(include, source, ("include",))]
+            entries = [_Entry(named, source, (key,))]
         good = [entry for entry in entries if isinstance(entry.path, str) and entry.path]
         self.problems += [e.diagnostic("the path of a file is expected") for e in entries if e not in good]
         return good
@@ -199,9 +213,31 @@ class _Entry:
     def __init__(self, path: Any, source: Source, loc: Loc) -> None:
         self.path, self.source, self.loc = path, source, loc
 
+    @property
+    def file(self) -> str:
+        """The path, relative to the file that names it."""
+        return os.path.join(os.path.dirname(self.source.name), self.path)
+
     def diagnostic(self, message: str) -> Diagnostic:
         place = positions.follow(positions.places(self.source), self.loc)[0]
         return positions.at(place, message, path=yaml.path_text(self.loc))
+
+
+def _bytes(path: str, most: int, *, stdin: bool = False) -> bytes:
+    """What a file, or stdin, holds: as much as `most`, and one more where there is more. Raises _Unreadable."""
+    try:
+        if stdin:
+            return sys.stdin.buffer.read(most + 1)
+        with open(path, "rb") as file:
+            return file.read(most + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise _Unreadable(f"cannot read {path}: {reason}") from None
+
+
+def _has_variables(source: Source) -> bool:
+    """Whether there can be a variable in a text: `${`, or an escape that may stand for it."""
+    return "${" in source.text or "\\" in source.text
 
 
 def _decoded(data: bytes) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from topo.errors import InputError
 from topo.facts import HOST, Check, Fact, Ref
 from topo.file import model
-from topo.file.model.values import endpoint, namespace_name, ports, seconds
+from topo.file.model.values import endpoint, fwmark, namespace_name, ports, seconds
 from topo.file.routing import outgoing
 from topo.file.scope import Loc, Scope, Space
 from topo.kinds import nft
@@ -77,7 +77,9 @@ def _interface(text: str | None) -> nft.Interface | None:
 
 
 def _masquerade(entry: model.Masquerade) -> nft.Masquerade:
-    return nft.Masquerade(tuple(entry.from_ or ()), _interface(entry.out), tuple(entry.to or ()))
+    mark = None if entry.fwmark is None else fwmark(entry.fwmark)
+    ends = tuple(entry.from_ or ()), _interface(entry.out), tuple(entry.to or ())
+    return nft.Masquerade(*ends, mark, entry.keep, entry.random)
 
 
 def _snat(entry: model.Snat) -> nft.Snat:

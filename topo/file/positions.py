@@ -8,9 +8,9 @@ that what is a key there need not be told from what is an index.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ruamel.yaml.events import (
     AliasEvent,
@@ -25,6 +25,7 @@ from topo.errors import Diagnostic, InputError, shown
 from topo.file import yaml
 from topo.file.yaml import Loc, Source
 
+_VARIABLE: Final = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 FIRST_AT: Final = ", first at "
 """Ends a message about a conflict, with the path of the other place behind it; that gets its position too."""
 
@@ -118,12 +119,27 @@ def merged(base: Place, over: Place) -> Place:
     return over
 
 
+class Variable(NamedTuple):
+    """What a variable stands for, and where that is said."""
+
+    text: str
+    where: str
+
+
 class Sources:
-    """The files of a document in the order in which they were merged."""
+    """The files of a document in the order in which they were merged, and the variables that were put in."""
 
     def __init__(self, files: Sequence[Source]) -> None:
         self.files = tuple(files)
+        self.variables: Mapping[str, Variable] = {}
         self._root: Place | None = None
+
+    def told(self, place: Place) -> str:
+        """What the variables of the scalar at a place stand for, in words; empty where it has none."""
+        if not isinstance(place.value, str) or "${" not in place.value:
+            return ""
+        known = ((name, self.variables.get(name)) for name in dict.fromkeys(_VARIABLE.findall(place.value)))
+        return ", ".join(f"{name} is {found.text!r} by {found.where}" for name, found in known if found)
 
     def root(self) -> Place:
         if self._root is None:
@@ -211,7 +227,8 @@ def ordered(diagnostics: Iterable[Diagnostic], sources: Sources) -> list[Diagnos
 def _placed(diagnostic: Diagnostic, sources: Sources) -> Diagnostic:
     if diagnostic.line:
         return diagnostic
-    there = at(find(sources.root(), diagnostic.path), "")
+    found = find(sources.root(), diagnostic.path)
+    there = at(found, "")
     message, first, path = diagnostic.message.partition(FIRST_AT)
     if first:
         place = find(sources.root(), path)
@@ -225,4 +242,5 @@ def _placed(diagnostic: Diagnostic, sources: Sources) -> Diagnostic:
         line=there.line,
         column=there.column,
         source=there.source,
+        hint=diagnostic.hint or sources.told(found),
     )

@@ -10,6 +10,8 @@ from topo.file.model.topology import Section
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _WITHIN: Final = ("properties", "$defs")  # hold schemas by name
 _NULL: Final = {"type": "null"}
+VARIABLE: Final = r"\$\{"
+"""Pattern of a text with a variable in it, which may stand where another type is asked for."""
 
 
 def schema() -> dict[str, Any]:
@@ -21,7 +23,23 @@ def schema() -> dict[str, Any]:
                 section["properties"][name] = _or_nothing(part)
     for name in ("namespaces", "links", "checks"):
         found["properties"][name] = _or_nothing(found["properties"][name])
+    found = {name: part if name == "vars" else _or_variable(part) for name, part in found.items()}
     return {"$schema": DIALECT, "title": "topo topology", **found}
+
+
+def _or_variable(node: Any) -> Any:
+    """Where a number, a truth value or a text of some form is asked for, a text with a variable in it will do."""
+    if isinstance(node, list):
+        texts = any(part == {"type": "string"} for part in node)
+        return node if texts else [_or_variable(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _or_variable(value) for key, value in node.items()}
+    if found.get("type") in ("integer", "number", "boolean") and found.keys().isdisjoint(("const", "enum")):
+        found |= {"type": [found["type"], "string"], "pattern": VARIABLE}
+    elif found.get("type") == "string" and "pattern" in found:
+        found["pattern"] += f"|{VARIABLE}"
+    return found
 
 
 def _or_nothing(part: dict[str, Any]) -> dict[str, Any]:

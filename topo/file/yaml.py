@@ -134,8 +134,12 @@ def scalar(event: Any) -> Any:
     text: str = event.value
     if _COLON in text:
         text = text.replace(_COLON, ":")
-    plain = event.implicit[0] and event.ctag is None
-    if not plain or (text and text[0] not in _SPECIAL) or len(text) > _LONGEST:
+    return plain(text) if event.implicit[0] and event.ctag is None else text
+
+
+def plain(text: str) -> Any:
+    """The value of a text that stands there without quotes."""
+    if (text and text[0] not in _SPECIAL) or len(text) > _LONGEST:
         return text
     if text in _WORDS:
         return _WORDS[text]
@@ -357,6 +361,8 @@ def _complaint(problem: str, text: str, index: int) -> str:
         return "a tab; YAML is indented with spaces"
     if "cannot start any token" in problem:
         return f"nothing can start with {found!r}; quote the text"
+    if found == "{" and before == "$":
+        return 'within [ ] or { } a text with a variable is quoted, as in "${NAME}"'
     if found == "[" and before.isalnum():
         return "a '[' within a name; quote names with ranges here, as in 'h[1-10]:eth0'"
     return _PROBLEMS.get(problem, problem.replace(_COLON, ":"))

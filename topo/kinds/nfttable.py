@@ -37,21 +37,9 @@ _NFPROTO: Final = {4: "ipv4", 6: "ipv6"}
 _ADDR: Final = {4: "ipv4_addr", 6: "ipv6_addr"}
 _STATES: Final = ("invalid", "established", "related", "new", "untracked")  # by their bits, as nft lists them
 _PROTOCOLS: Final = {  # IANA's numbers: nft's names for them depend on /etc/protocols
-    "icmp": 1,
-    "igmp": 2,
-    "ipip": 4,
-    "tcp": 6,
-    "udp": 17,
-    "dccp": 33,
-    "gre": 47,
-    "esp": 50,
-    "ah": 51,
-    "icmpv6": 58,
-    "ospf": 89,
-    "vrrp": 112,
-    "sctp": 132,
-    "udplite": 136,
-}
+    "icmp": 1, "igmp": 2, "ipip": 4, "tcp": 6, "udp": 17, "dccp": 33, "gre": 47, "esp": 50, "ah": 51, "icmpv6": 58,
+    "ospf": 89, "vrrp": 112, "sctp": 132, "udplite": 136,
+}  # fmt: skip
 _LOOPBACK: Final = {"prefix": {"addr": "127.0.0.0", "len": 8}}
 _REJECT: Final = {"reject": {"type": "icmpx", "expr": "port-unreachable"}}
 _RAW, _DSTNAT, _FILTER, _SRCNAT = -300, -100, 0, 100  # numbers: nft 1.x rejects the names on some hooks
@@ -168,12 +156,13 @@ def _ports(ranges: Iterable[Ports]) -> Any:
     return _any_of([first if first == last else {"range": [first, last]} for first, last in joined])
 
 
-def _addresses(family: int, field: str, texts: Iterable[str]) -> Rule:
-    """A match of saddr or daddr, empty where every address of the family matches."""
-    spans = _spans(texts)
+def _addresses(family: int, field: str, texts: list[str]) -> Rule | None:
+    """A match of saddr or daddr: empty where every address of the family matches, None where none can."""
+    negated = texts[0].startswith("!")
+    spans = _spans(text.removeprefix("!") for text in texts)
     if len(spans) == 1 and isinstance(spans[0], dict) and spans[0].get("prefix", {}).get("len") == 0:
-        return []
-    return [_is(_payload(_IP[family], field), _any_of(spans))]
+        return None if negated else []
+    return [_is(_payload(_IP[family], field), _any_of(spans), "!=" if negated else "==")]
 
 
 def _ends(from_: tuple[str, ...], to: tuple[str, ...]) -> Iterator[tuple[int, Rule]]:
@@ -185,9 +174,10 @@ def _ends(from_: tuple[str, ...], to: tuple[str, ...]) -> Iterator[tuple[int, Ru
         targets = [t for t in to if family_of(t) == family]
         if (from_ and not sources) or (to and not targets) or not (sources or targets):
             continue
-        rule = _addresses(family, "saddr", sources) if sources else []
-        rule += _addresses(family, "daddr", targets) if targets else []
-        yield family, rule or [_is(_meta("nfproto"), _NFPROTO[family])]
+        source = _addresses(family, "saddr", sources) if sources else []
+        target = _addresses(family, "daddr", targets) if targets else []
+        if source is not None and target is not None:
+            yield family, source + target or [_is(_meta("nfproto"), _NFPROTO[family])]
 
 
 def _match(match: Match) -> Iterator[tuple[int, Rule]]:
@@ -354,8 +344,17 @@ def _source_nat(rules: Rules) -> Iterator[Rule]:
                 only = [] if of else [_is(_meta("nfproto"), _NFPROTO[family])]
                 yield [*only, *rule, to]
     for m in rules.masquerade:
+        what: Expr = {"return": None} if m.keep else {"masquerade": {"flags": "fully-random"} if m.random else None}
         for _, rule in _match(Match(m.from_, m.to, out=m.out)):
-            yield [*rule, {"masquerade": None}]
+            yield [*_mark(m.fwmark), *rule, what]
+
+
+def _mark(mark: tuple[int, int] | None) -> Rule:
+    if mark is None:
+        return []
+    value, mask = mark
+    left = _meta("mark") if mask == 0xFFFFFFFF else {"&": [_meta("mark"), mask]}
+    return [_is(left, value)]
 
 
 def _isolate(groups: Iterable[Isolate], sets: dict[str, Attrs]) -> list[Rule]:

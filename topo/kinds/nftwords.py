@@ -89,4 +89,6 @@ _WORDS: Final[dict[str, Callable[[Any], str]]] = {
     "jump": lambda body: f"jump {body['target']}",
     "log": lambda body: f"log prefix {json.dumps((body or {}).get('prefix', ''))}",
     "reject": lambda body: "reject",
+    "masquerade": lambda body: f"masquerade {(body or {}).get('flags', '')}".rstrip(),
+    "&": lambda body: f"{show(body[0])} & {hex(body[1])} ==",
 }

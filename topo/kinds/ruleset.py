@@ -34,11 +34,18 @@ class Match(NamedTuple):
 
 
 class Masquerade(NamedTuple):
-    """Packets from `from_`, leaving by `out` towards `to`, take the address of the interface they leave by."""
+    """Packets from `from_`, leaving by `out` towards `to`, take the address of the interface they leave by.
+
+    With `keep` they keep theirs, and no entry behind this one befalls them. All prefixes of `from_` or of `to` can be
+    negated by a "!" before each. `fwmark` is mark and mask; `random` chooses source ports at random.
+    """
 
     from_: tuple[str, ...] = ()
     out: Interface | None = None
     to: tuple[str, ...] = ()
+    fwmark: tuple[int, int] | None = None
+    keep: bool = False
+    random: bool = False
 
 
 class Snat(NamedTuple):

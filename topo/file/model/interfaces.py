@@ -11,6 +11,7 @@ from pydantic import Field, StrictBool, StrictInt, model_validator
 from topo.file.addressing import parse_address
 from topo.file.model.settings import Mtu, PortSettings, QueueLength, Settings
 from topo.file.model.values import (
+    BridgeSubnets,
     EndName,
     Entry,
     Ifname,
@@ -168,9 +169,10 @@ def _within(low: int, high: int) -> Any:
 class Bridge(Settings):
     """A bridge."""
 
-    subnet: Subnets | None = Field(
+    subnet: BridgeSubnets | None = Field(
         None,
-        description="the bridge takes the first address, every end plugged in without addresses the next, and a default route",
+        description="the bridge takes the first address, or the one that stands here (10.0.0.254/24); every end plugged "
+        "in without addresses takes the next, and a default route",
     )
     ports: list[Annotated[Ifname | Port, either(_port)]] = Field(
         default_factory=list, description="interfaces to enslave: those of this namespace, or existing ones"

@@ -14,6 +14,7 @@ from topo.file.model.values import (
     Fwmark,
     Ifname,
     MatchedInterface,
+    MatchedPrefixes,
     NamespacesOrHost,
     PortRange,
     PortRanges,
@@ -151,11 +152,24 @@ class Neighbour(Entry):
 
 
 class Masquerade(Entry):
-    """What leaves takes the address of the interface by which it leaves."""
+    """What leaves takes the address of the interface by which it leaves. The first entry that matches decides."""
 
-    from_: Prefixes | None = Field(None, alias="from", description="where packets come from: a prefix, or several")
+    from_: MatchedPrefixes | None = Field(
+        None, alias="from", description='where packets come from: a prefix, or several; "!10.0.0.0/8" for elsewhere'
+    )
     out: MatchedInterface | None = Field(None, description='the interface they leave by; "!br0" for any other')
-    to: Prefixes | None = Field(None, description="where they go: a prefix, or several")
+    to: MatchedPrefixes | None = Field(
+        None, description='where they go: a prefix, or several; "!10.0.0.0/8" for elsewhere'
+    )
+    fwmark: Fwmark | None = Field(None, description="their mark, or mark/mask: 0x4000/0x4000")
+    keep: StrictBool = Field(False, description="what matches keeps its source, whatever the entries behind say")
+    random: StrictBool = Field(False, description="choose source ports at random (nft's fully-random)")
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Self:
+        if self.keep and self.random:
+            raise wrong("`random` has no meaning with `keep`: the source stays as it is", "random", value=True)
+        return self
 
 
 class Snat(Entry):

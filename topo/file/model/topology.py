@@ -106,6 +106,13 @@ class Topology(Section):
         list[str],
         BeforeValidator(lambda v: [v] if isinstance(v, str) else v, json_schema_input_type=list[str] | str),
     ] = Field(default_factory=list, description="more files, relative to this one, merged before it")
+    vars: dict[str, str | StrictInt | StrictBool | float] = Field(
+        default_factory=dict, description="variables: each ${NAME} in a value of the file is replaced"
+    )
+    env_file: Annotated[
+        list[str],
+        BeforeValidator(lambda v: [v] if isinstance(v, str) else v, json_schema_input_type=list[str] | str),
+    ] = Field(default_factory=list, description="files with NAME=VALUE lines, more variables; `vars` comes before them")
     defaults: Defaults = Field(default_factory=Defaults, description="settings for every interface that is made")
     namespaces: dict[
         NamespaceNames, Annotated[Namespace, BeforeValidator(_empty, json_schema_input_type=Namespace | None)]

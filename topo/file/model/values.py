@@ -114,10 +114,34 @@ def prefix(text: str) -> str:
     return canonical
 
 
+def _matched_prefix(text: str) -> str:
+    bare = text.removeprefix("!")
+    found = prefix(bare)
+    if bare != text and found.endswith("/0"):
+        raise ValueError(f"nothing is outside of {bare}")
+    return text[: len(text) - len(bare)] + found
+
+
+def _all_or_none_negated(values: list[str]) -> list[str]:
+    if len({value.startswith("!") for value in values}) > 1:
+        raise ValueError('either each prefix is negated ("!10.0.0.0/8"), or none')
+    return values
+
+
 def _subnet(text: str) -> str:
     if "/" not in text:
         raise ValueError(f"{text!r} has no prefix length")
     return prefix(text)
+
+
+def _bridge_subnet(text: str) -> str:
+    """A prefix, or an address with its prefix length: the address that the bridge is to have."""
+    if "/" not in text:
+        raise ValueError(f"{text!r} has no prefix length")
+    number, length, bits = addressing.parse_prefix(text)
+    if bits == 32 and length < 31 and ~number & (1 << (bits - length)) - 1 == 0:
+        raise ValueError(f"{text!r} is the broadcast address of its subnet")
+    return f"{addressing.address_text(number, bits)}/{length}"
 
 
 def _destination(text: str) -> str:
@@ -263,6 +287,16 @@ Prefixes = Annotated[list[Prefix], BeforeValidator(single, json_schema_input_typ
 Subnets = Annotated[
     list[Annotated[str, AfterValidator(_subnet)]],
     AfterValidator(_one_per_family),
+    BeforeValidator(single, json_schema_input_type=list[str] | str),
+]
+BridgeSubnets = Annotated[
+    list[Annotated[str, AfterValidator(_bridge_subnet)]],
+    AfterValidator(_one_per_family),
+    BeforeValidator(single, json_schema_input_type=list[str] | str),
+]
+MatchedPrefixes = Annotated[
+    list[Annotated[str, AfterValidator(_matched_prefix)]],
+    AfterValidator(_all_or_none_negated),
     BeforeValidator(single, json_schema_input_type=list[str] | str),
 ]
 Destination = Annotated[str, AfterValidator(_destination)]
