@@ -6,7 +6,7 @@ the facts are remembered; all else of the engine, and the kernel, is as it is in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -88,6 +88,9 @@ class Refusing:
 
     def read(self, desired: Desired, previous: Desired | None) -> Live:
         return self.kernel.read(desired, previous)
+
+    def reread(self, known: Live, spaces: Collection[str], desired: Desired, previous: Desired | None) -> Live:
+        return self.kernel.reread(known, spaces, desired, previous)
 
     def inodes(self, desired: Desired) -> dict[str, int]:
         return self.kernel.inodes(desired)
