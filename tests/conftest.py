@@ -11,9 +11,10 @@ import pytest
 from hypothesis import settings
 from sandbox.enter import HOW_TO, CannotEnterError, enter
 from sandbox.host import Host
-from sandbox.leaks import Pristine
+from sandbox.leaks import PRISTINE, Pristine
 
 LIVE = Path(__file__).parent / "live"
+INTEROP = Path(__file__).parent / "interop"
 
 # No deadline: these machines are shared and slow. In CI the same examples every time.
 settings.register_profile("topo", deadline=None, print_blob=True, derandomize="CI" in os.environ)
@@ -22,7 +23,9 @@ settings.load_profile("topo")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if LIVE in item.path.parents:
+        if INTEROP in item.path.parents:
+            item.add_marker("interop")
+        if LIVE in item.path.parents or INTEROP in item.path.parents:
             item.add_marker("live")
 
 
@@ -39,11 +42,10 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     except CannotEnterError as error:
         session.config.stash[_why] = str(error)
     else:
-        session.config.stash[_pristine] = Pristine()
+        session.config.stash[PRISTINE] = Pristine()
 
 
 _why = pytest.StashKey[str]()
-_pristine = pytest.StashKey[Pristine]()
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +54,7 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker("live") is None:
         yield
         return
-    pristine = request.config.stash.get(_pristine, None)
+    pristine = request.config.stash.get(PRISTINE, None)
     if pristine is None:
         pytest.fail(request.config.stash.get(_why, HOW_TO), pytrace=False)
     yield

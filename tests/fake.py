@@ -68,6 +68,9 @@ class FakeKernel:
                 break
         return Outcome(done, failed, before)
 
+    def warnings(self, desired: Desired) -> list[str]:
+        return []
+
     def close(self) -> None:
         self.lingering.clear()
 
@@ -139,7 +142,9 @@ class FakeKernel:
 
     def _as_live(self, new: Fact) -> Fact:
         attrs, ref = dict(new.attrs), new.ref
-        origin = new.origin if "_protocol" in attrs else _ORIGIN.get(ref.kind, _SECOND.get(ref.kind, OWN))
+        origin = _ORIGIN.get(ref.kind, _SECOND.get(ref.kind, OWN))
+        if "_protocol" in attrs:  # another's, put back or moved
+            origin = FOREIGN if new.origin == OWN else new.origin
         if ref.kind == "address":
             attrs.pop("nodad", None)
             attrs["_protocol"] = attrs.get("_protocol", 116)

@@ -508,7 +508,6 @@ def test_commands_of_later_issues_are_not_offered(capsys: Capture) -> None:
     assert "apply" in out
     assert "watch" not in out
     assert "import" not in out
-    assert "--confirm" not in said(capsys, "apply", "--help")[1]
 
 
 # the terminal

@@ -343,6 +343,18 @@ def test_bridges() -> None:
     assert desired.paths[Ref("link", "host", ("eth1",))] == "bridges.br0.ports[0]"
 
 
+def test_vxlans_of_others() -> None:
+    peer = {"address": "192.0.2.2", "mac": "02:00:00:00:00:02", "ip": "10.0.0.2", "subnets": ["10.1.0.0/24"]}
+    vxlan = {"external": True, "peers": [peer, "192.0.2.3"]}
+    desired = lowered(namespaces={"ov": {"from": {"path": "/run/x"}, "vxlans": {"vx0": vxlan}}})
+    assert desired.external == {Ref("link", "ov", ("vx0",))}
+    assert attrs(desired, "link", "ov", "vx0") == {}
+    assert attrs(desired, "fdb", "ov", "vx0", "02:00:00:00:00:02", "") == {"dst": "192.0.2.2"}
+    assert attrs(desired, "fdb", "ov", "vx0", "00:00:00:00:00:00", "192.0.2.3") == {"dst": "192.0.2.3"}
+    assert attrs(desired, "neighbour", "ov", "vx0", "10.0.0.2") == {"lladdr": "02:00:00:00:00:02"}
+    assert keys(desired, "route", "ov") == [(4, 254, "10.1.0.0/24", 0)]
+
+
 def test_vxlans() -> None:
     desired = lowered(
         namespaces={"ov": {
@@ -404,6 +416,7 @@ def test_interfaces() -> None:
         ({"bridges": {"b": {"take_over": "x"}}, "links": [["x", "y"]]}, "bridges.b.take_over", "made by this file"),
         ({"links": [["x", {"interface": "y", "gateway": "10.0.0.1"}]]}, "links[0].ends[1].gateway", "it has none"),
         ({"vxlans": {"v": {"id": 1, "bridge": "br0"}}}, "vxlans.v.bridge", "no bridge 'br0'"),
+        ({"namespaces": {"a": {"vxlans": {"v": {"external": True}}}}}, "namespaces.a.vxlans.v.external", "is new"),
         ({"vxlans": {"v": {"id": 1}, "w": {"id": 1}}}, "vxlans.w.id", "VNI 1 is used twice on UDP port 4789"),
         ({"vxlans": {"v": {"id": 1, "peers": ["192.0.2.1", "192.0.2.1"]}}}, "vxlans.v.peers[1]", "twice"),
         ({"bridges": {"b": {"ports": ["m"]}}, "interfaces": {"m": {"kind": "macvlan", "parent": "b"}}},

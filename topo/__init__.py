@@ -20,8 +20,10 @@ from topo.errors import (
     LockError,
     OwnershipError,
     PlanError,
+    RevertedError,
     StaleError,
     TopoError,
+    UnconfirmedError,
     UnsupportedError,
     VerifyError,
 )
@@ -38,12 +40,14 @@ if TYPE_CHECKING:
         applied,
         apply,
         check,
+        confirm,
         destroy,
         enter,
         load,
         loads,
         lower,
         plan,
+        revert,
         schema,
         show,
     )
@@ -52,9 +56,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Applied", "ApplyError", "CheckResult", "CycleError", "Diagnostic", "InputError", "KernelError", "LockError",
-    "OwnershipError", "Plan", "PlanError", "Report", "SavedPlan", "Shown", "StaleError", "TopoError", "Topology",
-    "UnsupportedError", "VerifyError",
-    "applied", "apply", "check", "destroy", "enter", "load", "loads", "lower", "plan", "schema", "show",
+    "OwnershipError", "Plan", "PlanError", "Report", "RevertedError", "SavedPlan", "Shown", "StaleError", "TopoError",
+    "Topology", "UnconfirmedError", "UnsupportedError", "VerifyError",
+    "applied", "apply", "check", "confirm", "destroy", "enter", "load", "loads", "lower", "plan", "revert", "schema",
+    "show",
 ]  # fmt: skip
 
 

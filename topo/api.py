@@ -6,8 +6,10 @@ Every function raises subclasses of `topo.TopoError` only, beside what Python it
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +17,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from topo.engine import apply as _apply
 from topo.engine import check as _check
+from topo.engine import confirm as _confirm
 from topo.engine import locks
 from topo.engine import record as records
 from topo.engine.apply import Report
 from topo.engine.check import CheckResult
+from topo.engine.confirm import Note
 from topo.engine.record import DamagedError, Record
 from topo.errors import InputError
 from topo.facts import HOST, Desired, namespace
@@ -32,18 +36,26 @@ from topo.planning.plan import Plan, SavedPlan
 
 __all__ = [
     "Applied", "CheckResult", "Plan", "Report", "SavedPlan", "Shown", "Topology",
-    "applied", "apply", "check", "destroy", "enter", "load", "loads", "lower", "plan", "schema", "show",
+    "applied", "apply", "check", "confirm", "destroy", "enter", "load", "loads", "lower", "plan", "revert", "schema",
+    "show",
 ]  # fmt: skip
 
 
 class Applied(NamedTuple):
-    """One topology that has a record on this host. `state`: applied, interrupted, elsewhere or damaged."""
+    """One topology that has a record on this host.
+
+    `state`: applied, unconfirmed, interrupted, elsewhere or damaged; reverted where nothing but the word of that is left.
+    `reverts_in`: seconds until an unconfirmed one goes back by itself, negative where that is overdue; None for others.
+    `word`: what else there is to say of that: an overdue revert, and why, or one that was done.
+    """
 
     name: str
     namespaces: int
     links: int
     applied_at: float
     state: str
+    reverts_in: float | None = None
+    word: str = ""
 
 
 class Shown(NamedTuple):
@@ -96,10 +108,13 @@ def apply(
     *,
     adopt: bool = False,
     keep: bool = False,
+    confirm: float | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Make it so, and verify it. All or nothing: what fails is undone, unless `keep`.
 
+    `confirm`: seconds within which `confirm(name)` is to come, or else a process of its own goes back to what was
+    applied before. Until then no other apply is taken but one with `confirm`.
     A plan is refused (StaleError) when the live state has moved on since it was made. Raises ApplyError,
     VerifyError, OwnershipError, InputError, LockError, UnsupportedError.
     """
@@ -110,7 +125,56 @@ def apply(
     desired = lower(what)
     privileges.require(f"applying {desired.name}")
     with Kernel() as kernel, _located(topology), _locked(kernel, desired.name, f"topo apply {desired.name}", desired):
-        return _apply.apply(kernel, desired, adopt=adopt, keep=keep, expected=expected, progress=progress)
+        run = partial(
+            _apply.apply, kernel, desired, adopt=adopt, keep=keep, expected=expected, progress=progress
+        )  # fmt: skip
+        if confirm is not None:
+            return _confirm.watched(desired.name, confirm, _overdue, run)
+        _confirm.refuse_unconfirmed(desired.name)
+        report = run()
+        _confirm.forget(desired.name)  # the word of an earlier one that was reverted
+        return report
+
+
+def confirm(name: str) -> bool:
+    """What was applied with `confirm` may stay. Whether there was anything to confirm.
+
+    Raises RevertedError where it is too late, InputError where it is not applied, UnconfirmedError where
+    it was killed midway.
+    """
+    with locks.held([f"topology-{_name(name)}"], f"topo confirm {name}"):
+        if _confirm.load(name) is None and records.load(name) is None:
+            raise InputError(_not_applied(name))
+        return _confirm.confirm(name)
+
+
+def revert(name: str, *, progress: Progress | None = None) -> Report:
+    """Go back at once from what is unconfirmed. Raises InputError where nothing is, and what `apply` raises."""
+    privileges.require(f"reverting {_name(name)}")
+    report = _revert(name, progress=progress)
+    if report is None:
+        raise InputError(f"{name}: there is nothing unconfirmed that could be reverted")
+    return report
+
+
+def _overdue(name: str, watchdog: _confirm.Process) -> None:
+    """What a watchdog does in the end."""
+    _revert(name, watchdog)
+
+
+def _revert(name: str, watchdog: _confirm.Process | None = None, progress: Progress | None = None) -> Report | None:
+    """Go back, unless it was confirmed, or begun anew with another watchdog, before the locks were had."""
+    note = _confirm.pending(name)
+    if note is None:
+        return None
+    with Kernel() as kernel, _locked(kernel, name, f"topo confirm --revert {name}", _confirm.lowered(note)):
+        note = _confirm.pending(name)
+        if note is None or (watchdog and (note.watchdog != watchdog or note.remaining > 0)):
+            return None
+        report = _confirm.go_back(kernel, note, progress)
+        if not watchdog:
+            _confirm.forget(name)  # who asked for it need not be told
+        return report
 
 
 def _planned(document: Mapping[str, Any]) -> Topology:
@@ -126,7 +190,9 @@ def destroy(what: Topology | str, *, keep: bool = False, progress: Progress | No
     name = desired.name if desired else _name(str(what))
     privileges.require(f"destroying {name}")
     with Kernel() as kernel, _locked(kernel, name, f"topo destroy {name}", desired):
-        return _apply.destroy(kernel, name, doubtful=desired, keep=keep, progress=progress)
+        report = _apply.destroy(kernel, name, doubtful=desired, keep=keep, progress=progress)
+        _confirm.forget(name)
+        return report
 
 
 def _name(name: str) -> str:
@@ -148,9 +214,9 @@ def _locked(kernel: Kernel, name: str, doing: str, desired: Desired | None) -> I
 
 
 def applied() -> list[Applied]:
-    """Every topology that has a record on this host."""
+    """Every topology that has a record on this host, or of which there is the word that it was reverted."""
     home = _home()
-    return [_applied(name, home)[0] for name in records.names()]
+    return [_applied(name, home)[0] for name in sorted({*records.names(), *_confirm.names()})]
 
 
 def _home() -> int:
@@ -166,9 +232,12 @@ def _applied(name: str, home: int) -> tuple[Applied, Record | None, Desired | No
         record = records.load(name)
     except DamagedError:
         return Applied(name, 0, 0, 0.0, "damaged"), None, None
+    note = _confirm.load(name)
     if record is None:
-        return Applied(name, 0, 0, 0.0, "gone"), None, None
-    state = "elsewhere" if record.home != home else "interrupted" if record.interrupted else "applied"
+        bare = "gone" if note is None else "reverted" if note.reverted else "unconfirmed"
+        return Applied(name, 0, 0, 0.0, bare, *_unconfirmed(note)), None, None
+    calm = "unconfirmed" if note and not note.reverted else "applied"
+    state = "elsewhere" if record.home != home else "interrupted" if record.interrupted else calm
     desired = _apply.stated(record)
     spaces = sum(ref.kind == "namespace" for ref in desired.facts) if desired else 0
     ends = (
@@ -177,14 +246,24 @@ def _applied(name: str, home: int) -> tuple[Applied, Record | None, Desired | No
         else []
     )
     links = len(ends) - sum(ends) // 2
-    return Applied(name, spaces, links, record.time, state), record, desired
+    return Applied(name, spaces, links, record.time, state, *_unconfirmed(note)), record, desired
+
+
+def _unconfirmed(note: Note | None) -> tuple[float | None, str]:
+    """`reverts_in` and `word` of a topology that has this note."""
+    if note is None:
+        return None, ""
+    if note.reverted:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(note.reverted))
+        return None, f"reverted {when}: it was not confirmed within {note.seconds:g} s"
+    return note.remaining, note.outlook()
 
 
 def show(name: str) -> Shown:
     """One applied topology, and how the live state differs from it. Raises InputError where it is not applied."""
     summary, record, desired = _applied(_name(name), _home())
     if record is None or desired is None or summary.state == "elsewhere":
-        raise InputError(_not_applied(name))
+        raise InputError(_not_applied(name) + (f"; {summary.word}" if summary.word else ""))
     privileges.require("reading the live state of namespaces")
     with Kernel() as kernel:
         drift = _apply.prepare(kernel, desired).plan

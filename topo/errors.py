@@ -107,6 +107,14 @@ class LockError(TopoError):
     """Another run holds the lock; nothing was touched."""
 
 
+class UnconfirmedError(PlanError):
+    """What is applied is still to be confirmed, or this could not be confirmed: nothing was touched."""
+
+
+class RevertedError(TopoError):
+    """What was to be confirmed has been reverted: it is too late."""
+
+
 class UnsupportedError(TopoError):
     """The kernel, a library or the user's privileges lack something; nothing was touched."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from sandbox.asking import answer, ask
 from sandbox.host import Host, until
 from sandbox.snapshot import inside
 
@@ -44,53 +45,6 @@ T = TypeVar("T")
 GW = "gw"
 BRIDGE_NF = [Path(f"/proc/sys/net/bridge/bridge-nf-call-{name}") for name in ("iptables", "ip6tables")]
 
-SERVER = """
-import selectors, socket, sys
-name, ports = sys.argv[1], [int(p) for p in sys.argv[2:]]
-sel = selectors.DefaultSelector()
-for port in ports:
-    for family, any_ in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
-        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            s = socket.socket(family, kind)
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            s.bind((any_, port))
-            if kind == socket.SOCK_STREAM:
-                s.listen(64)
-            sel.register(s, selectors.EVENT_READ)
-print("ready", flush=True)
-while True:
-    for key, _ in sel.select():
-        s = key.fileobj
-        port = s.getsockname()[1]
-        if s.type == socket.SOCK_STREAM:
-            c, peer = s.accept()
-            c.sendall(f"{name}:{port} {peer[0]}".encode())
-            c.close()
-        else:
-            data, peer = s.recvfrom(100)
-            s.sendto(f"{name}:{port} {peer[0]}".encode(), peer)
-"""
-
-CLIENT = """
-import json, socket, sys, concurrent.futures as f
-def ask(protocol, address, port):
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    s = socket.socket(family, socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM)
-    s.settimeout(1.2)
-    try:
-        s.connect((address, port))
-        if protocol == "udp":
-            s.send(b"?")
-        return s.recv(100).decode()
-    except OSError:
-        return ""
-questions = json.loads(sys.argv[1])
-with f.ThreadPoolExecutor(len(questions)) as pool:
-    print(json.dumps(list(pool.map(lambda q: ask(*q), questions))))
-"""
-
 
 def within(ns: str, work: Callable[[], T]) -> T:
     """What `work` returns, run by a thread of its own inside a namespace."""
@@ -105,13 +59,6 @@ def within(ns: str, work: Callable[[], T]) -> T:
 
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(enter).result()
-
-
-def ask(ns: str, *questions: tuple[str, str, int]) -> list[str]:
-    """What servers answer, all asked at once: "name:port address-it-was-asked-from"; "" for none."""
-    command = inside(ns, [sys.executable, "-S", "-c", CLIENT, json.dumps(questions)])
-    found: list[str] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    return found
 
 
 def one(ns: str, protocol: str, address: str, port: int) -> str:
@@ -179,8 +126,7 @@ def lab(bare: Lab) -> Iterator[Lab]:
         for command in lines:
             host.run(command, ns)
     for ns in around:
-        process = host.start(sys.executable, "-S", "-c", SERVER, ns, "80", "81", "82", ns=ns)
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        answer(host, ns, ns, 80, 81, 82)
     host.settle()
     bridge_nf(0)
     yield bare

@@ -177,3 +177,35 @@ def test_destroy_leaves_nothing(wire: Wire, host: Host) -> None:
         assert wire[name].namespaces() == set()
         assert 4789 not in udp_ports(wire[name].home)
     assert {name: host.snapshot(wire[name].home) for name in FILES} == before
+
+
+def hidden(host: Host) -> dict[str, Any]:
+    """The namespace ov with a vxlan0, as someone else makes it, with an entry of theirs; a snapshot of it."""
+    host.run("ip netns add ov")
+    host.run("ip link add vxlan0 type vxlan id 4097 dstport 4789 proxy l2miss l3miss")
+    host.run("ip link set vxlan0 netns ov")
+    host.run("ip link set vxlan0 up", "ov")
+    host.run("bridge fdb add 02:42:0a:46:00:03 dev vxlan0 dst 192.0.2.9 self permanent", "ov")
+    return host.snapshot("ov")
+
+
+def test_peers_on_a_vxlan_of_others(host: Host) -> None:
+    """They come and go, and stand in for entries that are there; also where its namespace is made anew meanwhile."""
+    text = (SAMPLES / "seeds" / "overlay-swarm.yaml").read_text()
+    file = host.file(text.replace("/run/docker/netns/1-${NETWORK}", "/run/netns/ov").replace("  ov:", "  hidden:"))
+    for _ in range(2):  # the second finds its name to lead to what was deleted
+        hidden(host)
+        host.ok("apply", file)
+        host.ok("diff", file)
+        [entry] = [e for e in read_json("ov", "bridge", "-j", "fdb", "show", "dev", "vxlan0") if "dst" in e]
+        assert (entry["mac"], entry["dst"]) == ("02:42:0a:46:00:03", "192.0.2.2")
+        [neighbour] = read_json("ov", "ip", "-j", "neigh", "show", "nud", "permanent")
+        assert (neighbour["dst"], neighbour["lladdr"]) == ("10.70.0.3", "02:42:0a:46:00:03")
+        host.run("ip link del vxlan0", "ov")
+        host.run("ip netns del ov")
+
+    before = hidden(host)
+    host.ok("apply", file)
+    host.ok("destroy", file)
+    assert host.snapshot("ov") == before
+    host.run("ip netns del ov")

@@ -219,9 +219,12 @@ class Host:
             pytest.fail("not as before:\n" + "\n".join(differences), pytrace=False)
 
     def settle(self, *namespaces: str) -> None:
-        """Wait until no duplicate address detection and no spanning tree is under way, there or everywhere."""
+        """Wait until no duplicate address detection and no spanning tree is under way, there or everywhere.
+
+        The kernel's work queues serve all namespaces of the machine: where thousands of links go elsewhere, this takes long.
+        """
         for ns in namespaces or ("host", *sorted(self.namespaces())):
-            assert until(lambda ns=ns: not _moving(ns), 10), f"{ns} does not settle"  # type: ignore[misc]
+            assert until(lambda ns=ns: not _moving(ns), 60), f"{ns} does not settle"  # type: ignore[misc]
 
 
 def _moving(ns: str) -> bool:

@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sandbox.enter import processes
 from sandbox.host import NETNS, until
 from sandbox.snapshot import snapshot, sysctls
@@ -84,6 +86,9 @@ class Pristine:
         for path, value in self.state["sysctls"].items():
             if now.get(path) != value:
                 Path(path).write_text(value)
+
+
+PRISTINE = pytest.StashKey[Pristine]()  # where a run keeps it: in `config.stash`
 
 
 def _only(before: Any, now: Any) -> tuple[Any, Any]:

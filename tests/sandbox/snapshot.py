@@ -81,7 +81,7 @@ def snapshot(ns: str) -> dict[str, Any]:
         ],
         "nft": ruleset(ns),
     }
-    sections["routes"] = [r for r in sections["routes"] if not _derived(r)]
+    sections["routes"] = [_without_carrier(r) for r in sections["routes"] if not _derived(r)]
     return {name: _sorted(_settled(found)) for name, found in sections.items()}
 
 
@@ -134,6 +134,11 @@ def _derived(route: dict[str, Any]) -> bool:
     kernels = route.get("protocol") == "kernel"
     derived = route.get("table") == "local" or route["dst"] == "fe80::/64" or route.get("type") == "multicast"
     return (kernels and derived) or route.get("protocol") == "ra"
+
+
+def _without_carrier(route: dict[str, Any]) -> dict[str, Any]:
+    hops = {"nexthops": [_without_carrier(hop) for hop in route["nexthops"]]} if "nexthops" in route else {}
+    return route | hops | {"flags": [flag for flag in route["flags"] if flag != "linkdown"]}
 
 
 def _group(entry: dict[str, Any]) -> bool:

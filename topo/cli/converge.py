@@ -12,6 +12,7 @@ from topo.cli.machine import Json
 from topo.cli.options import (
     STDIN,
     adopt_option,
+    confirm_option,
     files_argument,
     keep_option,
     named_or_loaded,
@@ -34,9 +35,18 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @adopt_option
 @keep_option
+@confirm_option
 @verbose_option
 @output_option
-def apply(files: tuple[str, ...], dry_run: bool, adopt: bool, keep: bool, verbose: bool, out: Human | Json) -> int:
+def apply(
+    files: tuple[str, ...],
+    dry_run: bool,
+    adopt: bool,
+    keep: bool,
+    within: float | None,
+    verbose: bool,
+    out: Human | Json,
+) -> int:
     """Make it so: change the kernel until it is as FILE says.
 
     Several files are one topology; `-` is standard input. A plan that `topo plan` wrote is applied as it
@@ -44,12 +54,14 @@ def apply(files: tuple[str, ...], dry_run: bool, adopt: bool, keep: bool, verbos
     """
     from topo import api
 
+    if within is not None and keep:
+        raise click.UsageError("--keep leaves what --confirm takes back: state one of them")
     what = topology_or_plan(files)
     if dry_run:
         out.plan(_saved(what) if isinstance(what, api.SavedPlan) else api.plan(what, adopt=adopt), verbose)
         return EXIT_OK
     with Progress() as progress:
-        report = api.apply(what, adopt=adopt, keep=keep, progress=progress)
+        report = api.apply(what, adopt=adopt, keep=keep, confirm=within, progress=progress)
     out.applied(report, verbose)
     return EXIT_OK
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -65,11 +65,20 @@ class Human:
         """What is new is only counted; what was there before is named."""
         done = self._report(report, verbose, lambda row: row[2] != "+")
         if done:
-            changed = done["update"] + done["replace"]
-            words = f"{done['create']:,} created, {changed:,} changed, {done['delete']:,} deleted"
-            self._out(f"{report.plan.topology}: applied: {words} in {report.seconds:.2f} s", bold=True)
+            self._out(f"{report.plan.topology}: applied: {_done(done)} in {report.seconds:.2f} s", bold=True)
         else:
             self._out(f"{report.plan.topology}: nothing to do ({report.seconds:.2f} s)")
+        if report.reverts_in is not None:
+            name = report.plan.topology
+            self._out(f"{name}: unconfirmed, reverts in {report.reverts_in:g} s; to keep it: topo confirm {name}")
+
+    def confirmed(self, name: str, changed: bool) -> None:
+        self._out(f"{name}: confirmed" if changed else f"{name}: nothing to confirm")
+
+    def reverted(self, report: Report, verbose: bool = False) -> None:
+        done = self._report(report, verbose, lambda row: row[2] != "+")
+        how = f"{_done(done)} in {report.seconds:.2f} s" if done else "nothing to do"
+        self._out(f"{report.plan.topology}: reverted: {how}", bold=True)
 
     def destroyed(self, report: Report, verbose: bool = False) -> None:
         """That things are deleted is the point: they are only counted."""
@@ -97,7 +106,8 @@ class Human:
 
     def listing(self, items: Iterable[Applied]) -> None:
         rows = [
-            (item.name, item.state, f"{item.namespaces:,}", f"{item.links:,}", _when(item.applied_at)) for item in items
+            (item.name, _state(item), f"{item.namespaces:,}", f"{item.links:,}", _when(item.applied_at))
+            for item in items
         ]
         if not rows:
             self.note("no topology is applied on this host")
@@ -118,7 +128,9 @@ class Human:
         count = (
             f"{item.namespaces:,} {_plural(item.namespaces, 'namespace')}, {item.links:,} {_plural(item.links, 'link')}"
         )
-        self._out(f"{item.name}: {item.state}, {_when(item.applied_at)}, {count}", bold=True)
+        self._out(f"{item.name}: {_state(item)}, {_when(item.applied_at)}, {count}", bold=True)
+        if item.word and item.reverts_in is None:
+            self._out(f"  {shown(item.word)}", fg="yellow")
         paths = list(found.namespaces.items())
         width = max((len(ns) for ns, _ in paths), default=0)
         for ns, path in paths[: None if verbose else MOST_LINES]:
@@ -187,6 +199,11 @@ def _plural(number: int, word: str) -> str:
     return word if number == 1 else word + "s"
 
 
+def _done(counts: Mapping[str, int]) -> str:
+    changed = counts["update"] + counts["replace"]
+    return f"{counts['create']:,} created, {changed:,} changed, {counts['delete']:,} deleted"
+
+
 _BELOW = " " * 8  # what is told about the row above
 
 
@@ -199,6 +216,11 @@ def _aligned(rows: list[str]) -> list[str]:
     blank = [all(row[i : i + 1] in ("", " ") for row in heads) for i in range(width)]
     keep = [i for i in range(width) if i < 2 or not all(blank[i - 2 : i + 1])]
     return [row if row.startswith(_BELOW) else "".join(row[i : i + 1] for i in keep) for row in rows]
+
+
+def _state(item: Applied) -> str:
+    """The state, and what will come of it by itself."""
+    return item.state if item.reverts_in is None else f"{item.state}, {item.word}"
 
 
 def _when(at: float) -> str:

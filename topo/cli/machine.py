@@ -53,6 +53,12 @@ class Json:
     def applied(self, report: Report, verbose: bool = False) -> None:
         self._report("applied", report)
 
+    def confirmed(self, name: str, changed: bool) -> None:
+        self._print("confirmation", topology=name, changed=changed)
+
+    def reverted(self, report: Report, verbose: bool = False) -> None:
+        self._report("reverted", report)
+
     def destroyed(self, report: Report, verbose: bool = False) -> None:
         self._report("destroyed", report)
 
@@ -64,6 +70,7 @@ class Json:
             result=done,
             changed=bool(report.plan.changes),
             seconds=round(report.seconds, 3),
+            reverts_in=report.reverts_in,
             summary=report.plan.counts(),
             changes=plan["changes"],
             warnings=list(report.plan.warnings),

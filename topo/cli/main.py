@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import click
 
-from topo.cli import applied, converge, files, inside
+from topo.cli import applied, confirming, converge, files, inside
 from topo.cli.options import view
 from topo.errors import EXIT_INPUT, EXIT_OK, EXIT_UNDONE, TopoError
 
@@ -64,7 +64,15 @@ def cli() -> None:
     """
 
 
-for _command in (*converge.COMMANDS, files.validate, *applied.COMMANDS, *inside.COMMANDS, files.graph, files.schema):
+for _command in (
+    *converge.COMMANDS,
+    *confirming.COMMANDS,
+    files.validate,
+    *applied.COMMANDS,
+    *inside.COMMANDS,
+    files.graph,
+    files.schema,
+):
     cli.add_command(_command)
 
 

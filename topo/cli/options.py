@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 STDIN = "-"
+LONGEST_TO_CONFIRM = 86400.0  # seconds
 
 
 def view(output: str) -> Human | Json:
@@ -44,6 +45,29 @@ output_option = click.option(
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="List every change, however many there are.")
 adopt_option = click.option("--adopt", is_flag=True, help="Take over what has a name that this topology wants.")
 keep_option = click.option("--keep", is_flag=True, help="When it fails, leave what was done for inspection.")
+
+
+def _duration(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    from topo.file.model.values import seconds
+
+    if value is None:
+        return None
+    try:
+        found = seconds(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if not 1 <= found <= LONGEST_TO_CONFIRM:
+        raise click.BadParameter(f"{value!r} is not between 1 second and a day")
+    return found
+
+
+confirm_option = click.option(
+    "--confirm",
+    "within",
+    metavar="DURATION",
+    callback=_duration,
+    help="Go back by itself, unless `topo confirm NAME` comes within this time: 30s, 5m.",
+)
 
 
 def _names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -15,6 +15,7 @@ from topo.facts import HOST, Desired, Facts, Live, Ref, namespace
 from topo.file.lowering import lower
 from topo.file.model import Topology
 from topo.kernel.outcome import Outcome, Progress
+from topo.planning import strangers, underlay
 from topo.planning.diff import diff
 from topo.planning.graph import stages
 from topo.planning.ownership import BY_PROTOCOL
@@ -37,6 +38,8 @@ class KernelLike(Protocol):
     def execute(
         self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None
     ) -> Outcome: ...
+
+    def warnings(self, desired: Desired) -> list[str]: ...
 
     def inodes(self, desired: Desired) -> dict[str, int]: ...
 
@@ -126,6 +129,12 @@ def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtf
         del restore[ref]
     wanted = resolve(desired, live, restore)
     changes = diff(wanted, live, previous, adopt, restore)
+    spoken_of = wanted.external | (previous.external if previous else frozenset())
+    warnings += [
+        *kernel.warnings(wanted),
+        *underlay.warnings(desired, live),
+        *strangers.warnings(changes, live, spoken_of),
+    ]
     plan = Plan(desired.name, changes, wanted, tuple(warnings))
     return State(wanted, live, previous, record, plan, restore, heirs)
 

@@ -85,7 +85,7 @@ def load(name: str) -> Record | None:
         data = json.loads(text)
         if data["format"] != FORMAT:
             raise DamagedError(f"{DIRECTORY / name}.json is of format {data['format']}; this topo knows {FORMAT}")
-        if data["boot"] != _boot():
+        if data["boot"] != boot():
             return None
         return _from_json(name, data)
     except DamagedError:
@@ -119,7 +119,7 @@ def save(record: Record) -> None:
     data = {
         "format": FORMAT,
         "topology": record.topology,
-        "boot": _boot(),
+        "boot": boot(),
         "home": record.home,
         "time": time.time(),
         "applied": record.applied,
@@ -128,9 +128,13 @@ def save(record: Record) -> None:
         "namespaces": record.namespaces,
         "restore": [fact_to_json(fact) for fact in record.restore.values()],
     }
+    write(DIRECTORY / f"{record.topology}.json", data)
+
+
+def write(final: Path, data: dict[str, Any]) -> None:
+    """Write a file of /run/topo, whole or not at all, and sync it. Raises KernelError, UnsupportedError."""
     prepare()
-    final = DIRECTORY / f"{record.topology}.json"
-    draft = DIRECTORY / f".{record.topology}.json.new"
+    draft = _draft(final)
     try:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with open(fd, "w", encoding="utf-8") as file:
@@ -140,7 +144,7 @@ def save(record: Record) -> None:
         os.rename(draft, final)
         _sync_directory()
     except OSError as error:
-        raise KernelError(error.errno or 0, doing=f"writing the record {final}") from None
+        raise KernelError(error.errno or 0, doing=f"writing {final}") from None
 
 
 def update(record: Record, **changed: Any) -> Record:
@@ -150,8 +154,17 @@ def update(record: Record, **changed: Any) -> Record:
 
 def remove(name: str) -> None:
     """Forget a topology; and the directory, where it was the last."""
-    for path in (DIRECTORY / f"{name}.json", DIRECTORY / f".{name}.json.new"):
+    discard(DIRECTORY / f"{name}.json")
+
+
+def discard(final: Path) -> None:
+    """Remove what `write` wrote, or was writing when it was killed."""
+    for path in (final, _draft(final)):
         path.unlink(missing_ok=True)
+
+
+def _draft(final: Path) -> Path:
+    return final.with_name(f".{final.name.lstrip('.')}.new")
 
 
 def prepare() -> None:
@@ -179,6 +192,7 @@ def _sync_directory() -> None:
         os.close(fd)
 
 
-def _boot() -> str:
+def boot() -> str:
+    """The boot that this is: a file of another one tells of a kernel that is gone."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         return file.read().strip()

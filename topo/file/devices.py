@@ -177,21 +177,17 @@ def lower_bridge(scope: Scope, space: Space, name: str, entry: model.Bridge, loc
     bridge = space.bridges[name]
     ref = Ref("link", space.name, (name,))
     common = Common(scope, entry, loc, made=not entry.external)
-    attrs: dict[str, Any] = {}
     if entry.external:
-        scope.external.add(ref)
-        scope.paths[ref] = path(loc)
-        if space.made:
-            scope.problems.add((*loc, "external"), f"namespace {space.name!r} is new: nothing can be there already")
+        _external(scope, space, ref, loc)
     else:
-        attrs = {"kind": "bridge", "master": None, **common.attrs}
+        attrs: dict[str, Any] = {"kind": "bridge", "master": None, **common.attrs}
         for field in _BRIDGE_PLAIN:
             if (value := getattr(entry, field)) is not None:
                 attrs[field] = value
         for field in _BRIDGE_TIMES:
             if (value := getattr(entry, field)) is not None:
                 attrs[field] = round(seconds(value) * 100)
-    scope.facts[ref] = Fact(ref, attrs)
+        scope.facts[ref] = Fact(ref, attrs)
     addresses = list(entry.addresses or ())
     for index, subnet in enumerate(entry.subnet or ()):
         _subnet(scope, bridge, subnet, addresses, (*loc, "subnet", index))
@@ -199,6 +195,15 @@ def lower_bridge(scope: Scope, space: Space, name: str, entry: model.Bridge, loc
         space.own += [(name, text) for text in addresses]
         common.settle(scope, space, name, addresses, bridge)
     _enslave(scope, space, bridge, entry, loc)
+
+
+def _external(scope: Scope, space: Space, ref: Ref, loc: Loc) -> None:
+    """Note a device that is someone else's, of which nothing is stated."""
+    scope.external.add(ref)
+    scope.paths[ref] = path(loc)
+    scope.facts[ref] = Fact(ref, {})
+    if space.made:
+        scope.problems.add((*loc, "external"), f"namespace {space.name!r} is new: nothing can be there already")
 
 
 def _subnet(scope: Scope, bridge: Bridge, subnet: str, addresses: list[str], loc: Loc) -> None:
@@ -282,6 +287,10 @@ def lower_interface(scope: Scope, space: Space, name: str, entry: Any, loc: Loc)
 
 def lower_vxlan(scope: Scope, space: Space, name: str, entry: model.Vxlan, loc: Loc) -> None:
     ref = Ref("link", space.name, (name,))
+    if entry.external:
+        _external(scope, space, ref, loc)
+        _peers(scope, space.name, name, entry, loc)
+        return
     common = Common(scope, entry, loc, mtu=False)
     underlay: Space | None = space
     if entry.created_in is not None:

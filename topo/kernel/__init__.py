@@ -12,7 +12,7 @@ from typing import Self
 
 from topo.changes import Op
 from topo.facts import Desired, Live, namespace
-from topo.kernel import netns
+from topo.kernel import foreign_drops, netns
 from topo.kernel.executor import Executor
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.reader import Reader
@@ -45,6 +45,10 @@ class Kernel:
     def execute(self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None) -> Outcome:
         """Run a plan's stages; stops behind the first batch in which something was refused."""
         return Executor(self._spaces, desired, progress).run(stages)
+
+    def warnings(self, desired: Desired) -> list[str]:
+        """What will keep `desired` from working though all of it can be made. Reads, and raises nothing."""
+        return foreign_drops.warnings(self._spaces, desired)
 
     def inodes(self, desired: Desired) -> dict[str, int]:
         """The identity of each namespace of the topology that is open."""

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from topo.changes import DELETE, Conntrack, Netns, Nft, Op, Request, Rtnl, Sysctl, Tun
+from topo.changes import CREATE, DELETE, Conntrack, Netns, Nft, Op, Request, Rtnl, Sysctl, Tun
 from topo.errors import KernelError
 from topo.facts import FOREIGN, OWN, Desired, Fact, Ref, mark
-from topo.kernel import conntrack, netns, rtnl, sysctl, tun
+from topo.kernel import acquaintances, announce, conntrack, netns, rtnl, sysctl, tun
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.sources import open_source
 from topo.kernel.spaces import Space, Spaces
@@ -26,6 +26,7 @@ _ENODEV: Final = 19
 _PACKED: Final = 64  # messages that wait until they are sent
 _SENT: Final = 8192  # messages in one send at most
 _FEW: Final = 3  # links deleted at once that are worth a group
+_HINT: Final = "hint"  # the verb of what may be refused
 _FIRST_INDEX: Final = 1000
 _DOOMED: Final = 0x10000000  # turned over in the mark: the group of links that are deleted in this very send
 
@@ -43,6 +44,7 @@ class Executor:
         self._done: list[Op] = []
         self._failed: list[tuple[Op, KernelError]] = []
         self._before: list[Fact] = []
+        self._heirs: acquaintances.Heirs = {}
         self._total = 0
         self._prepared = False
 
@@ -50,11 +52,14 @@ class Executor:
         """Stops behind the first batch in which something was refused."""
         self._total = sum(map(len, stages))
         self._news = {op.ref: op.new for stage in stages for op in stage if op.new is not None}
+        self._heirs = acquaintances.heirs(op for stage in stages for op in stage)
         with self.spaces.away():
             for stage in stages:
                 self._stage(stage)
                 if self._failed:
                     break
+            else:
+                announce.tell(self.spaces, announce.worth_telling(self._done, self._desired))
         return Outcome(self._done, self._failed, self._before)
 
     # What encoding asks
@@ -109,6 +114,8 @@ class Executor:
             self._done = [op for op in self._done if id(op) not in refused]
 
     def _op(self, op: Op) -> None:
+        if self._heirs and op.verb == CREATE and op.ref.kind == "address":
+            self._introduce(op.ref)
         for item in KINDS[op.ref.kind].encode(op, self):
             if callable(item):
                 self._flush()
@@ -122,6 +129,13 @@ class Executor:
             if self._failed:
                 return
             self._now(op, item)
+
+    def _introduce(self, address: Ref) -> None:
+        """The first address that comes to a link brings along what its former link knew."""
+        source = self._heirs.pop((address.ns, address.key[0]), None)
+        if source is not None:
+            for request in acquaintances.learn(self.spaces.get(address.ns), address.key[0], source):
+                self._queue(Op(_HINT, address, None, None), request)
 
     def _queue(self, op: Op, request: Rtnl) -> None:
         waiting = self._waiting.setdefault(request.ns, [])
@@ -148,6 +162,8 @@ class Executor:
                 return
             for refusal in refusals:
                 op = asked[refusal.seq][0]
+                if op.verb == _HINT:
+                    continue
                 if op.verb != DELETE or refusal.errno not in KINDS[op.ref.kind].absent:
                     self._failed.append((op, _about(KernelError(refusal.errno, refusal.extack), op)))
             if self._failed:
@@ -186,14 +202,21 @@ class Executor:
             elif request.action == "attach":
                 self._attach(name, request.source or {})
             elif request.action == "delete":
-                self.spaces.drop(name)
+                self._leave(name)
                 netns.unname(name)
             else:
-                self.spaces.drop(name)  # what comes next under this name may lead elsewhere
+                self._leave(name)
                 if op.old is None or op.old.attrs.get("from") != {"name": name}:  # its own name is not topo's to take
                     netns.unname(name)
         except OSError as error:
             raise KernelError(error.errno or 0, str(error) if error.filename else "") from None
+
+    def _leave(self, name: str) -> None:
+        """Close the namespace that has this name. Another one is what the name is to lead to next: the reader opened
+        it, and knows what there is in it already."""
+        held = self.spaces.open.get(name)
+        if held is not None and netns.named(name) in (0, held.inode):
+            self.spaces.drop(name)
 
     def _attach(self, name: str, source: dict[str, Any]) -> None:
         """Give a namespace that someone else made its name here."""

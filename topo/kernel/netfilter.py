@@ -33,20 +33,21 @@ def open_socket() -> socket.socket:
     return sock
 
 
-def dump(sock: socket.socket, kind: int, family: int = 0) -> list[Entry]:
+def dump(sock: socket.socket, kind: int, family: int = 0, only: bytes = b"") -> list[Entry]:
     """Every object of `kind` (subsystem << 8 | message). Repeated when it changed meanwhile.
 
-    Raises KernelError; a kernel without the subsystem says EINVAL or EOPNOTSUPP.
+    `only`: attributes by which the kernel chooses, where it does. Raises KernelError; a kernel without the subsystem
+    says EINVAL or EOPNOTSUPP.
     """
     for _ in range(_ATTEMPTS):
-        entries, whole = _dump_once(sock, kind, family)
+        entries, whole = _dump_once(sock, kind, family, only)
         if whole:
             return entries
     raise KernelError(errno.EINTR, "it kept changing while it was read", doing="reading netfilter's tables")
 
 
-def _dump_once(sock: socket.socket, kind: int, family: int) -> tuple[list[Entry], bool]:
-    sock.send(message(kind, NLM_F_DUMP, 1, NFGENMSG.pack(family, 0, 0)))
+def _dump_once(sock: socket.socket, kind: int, family: int, only: bytes) -> tuple[list[Entry], bool]:
+    sock.send(message(kind, NLM_F_DUMP, 1, NFGENMSG.pack(family, 0, 0) + only))
     entries: list[Entry] = []
     whole = True
     while True:

@@ -88,6 +88,17 @@ def inode(fd: int) -> int:
     return os.fstat(fd).st_ino
 
 
+def named(label: str) -> int:
+    """The number of the namespace that has this name in /run/netns; 0 for none."""
+    fd = open_path(path(label))
+    if fd is None:
+        return 0
+    try:
+        return inode(fd)
+    finally:
+        os.close(fd)
+
+
 def names() -> list[str]:
     """What has a name in /run/netns."""
     try:

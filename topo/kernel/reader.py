@@ -140,11 +140,22 @@ class Reader:
                 continue
             if there:
                 found.append(name)
+        wrong += self._twice(found, sources)
         if wrong:
             raise InputError(wrong)
         if self.previous is None and self.only is None:
             found += self._marked(set(found))
         return found
+
+    def _twice(self, found: list[str], sources: dict[str, dict[str, Any] | None]) -> Iterator[Diagnostic]:
+        """Names of the file that lead to one namespace without saying so: what is stated of it must be in one place."""
+        first: dict[int, str] = {}
+        stated = [name for name in found if namespace(name) in self.desired.facts]
+        for name in sorted(stated, key=lambda name: sources[name] is not None):  # those that topo makes go first
+            other = first.setdefault(self.spaces.get(name).inode, name)
+            if other != name:
+                text = f"this is the network namespace of {other}: state `from: {{ share: {other} }}`"
+                yield Diagnostic(text, path=self.desired.paths.get(namespace(name), ""))
 
     def _stated(self, name: str) -> Fact | None:
         """What the file says of a namespace, or, where it no longer does, what the last apply said."""
@@ -173,7 +184,7 @@ class Reader:
 
     def _attached(self, name: str, source: dict[str, Any]) -> bool:
         """Open a namespace that someone else made; its fact says whether it has its name in /run/netns already."""
-        label, leaving = self._label(name), namespace(name) not in self.desired.facts
+        label, leaving = netns.named(name), namespace(name) not in self.desired.facts
         if "share" in source:
             target = self.spaces.open.get(str(source["share"]))
             inode = target.inode if target else 0
@@ -211,17 +222,6 @@ class Reader:
         finally:
             os.close(fd)
 
-    @staticmethod
-    def _label(name: str) -> int:
-        """The inode of the namespace that has this name in /run/netns; 0 for none."""
-        fd = netns.open_path(netns.path(name))
-        if fd is None:
-            return 0
-        try:
-            return netns.inode(fd)
-        finally:
-            os.close(fd)
-
     def _marked(self, known: set[str]) -> Iterator[str]:
         """Namespaces that bear the mark though no record tells of them: a record was lost."""
         sign = attr_u32(IFLA_GROUP, self.mark)
@@ -240,6 +240,11 @@ class Reader:
     def _owned(self, name: str) -> bool:
         """Whether topo made this namespace: then all that is in it is of concern."""
         return name != HOST and not self._source(name)
+
+    def _hands_over(self, name: str) -> bool:
+        """Whether a bridge in this namespace takes over a NIC, or did."""
+        sources = (self.desired, self.previous)
+        return any(ref.ns == name for source in sources if source for ref in source.take_over)
 
     def _links(self, space: Space) -> None:
         found = rtnl.dump(space.sock, RTM_GETLINK, _ALL_LINKS)
@@ -277,7 +282,7 @@ class Reader:
         if "rule" in wants.kinds:
             self._dump(space, view, "rule", RTM_GETRULE, (FIBRULEHDR.pack(f, *(0,) * 6) for f in (AF_INET, AF_INET6)))
         kinds = self._link_kinds(space) if touched else set()
-        if "neighbour" in wants.kinds or "vxlan" in kinds:
+        if "neighbour" in wants.kinds or "vxlan" in kinds or self._hands_over(name):
             self._dump(space, view, "neighbour", RTM_GETNEIGH, [NDMSG.pack(f, 0, 0, 0, 0) for f in (AF_INET, AF_INET6)])
         if kinds & {"vxlan", "bridge"} or "fdb" in wants.kinds:
             self._dump(space, view, "fdb", RTM_GETNEIGH, [NDMSG.pack(AF_BRIDGE, 0, 0, 0, 0)])
@@ -310,7 +315,7 @@ class Reader:
         self._keep(KINDS["address"].decode, found, view)
 
     def _routes(self, space: Space, view: _View, owned: bool) -> None:
-        whole = owned or any(ref.ns == space.name for ref in self.desired.take_over)
+        whole = owned or self._hands_over(space.name)
         if not whole:
             bodies = (RTMSG.pack(f, 0, 0, 0, 0, p, 0, 0, 0) for f in (AF_INET, AF_INET6) for p in _BY_HAND)
             self._dump(space, view, "route", RTM_GETROUTE, bodies)

@@ -51,28 +51,49 @@ def _open(path: str, what: str) -> int:
 
 
 def container_pid(engine: str, container: str) -> int:
-    """The pid of a running container, asked of its engine. Raises InputError."""
+    """The pid of a running container, asked of its engine, or from Podman's state on disk. Raises InputError."""
+    where, template = _ENGINES[engine]
+    try:
+        pid, status = _asked(engine, container, where, template)
+    except OSError as error:
+        if engine != "podman":
+            raise InputError(f"{engine} container {container!r}: no answer at {where}: {error}") from None
+        pid, status = _podman(container), "stopped"
+    if pid <= 0:
+        raise InputError(f"{engine} container {container!r} is not running ({status}): apply again when it is")
+    return pid
+
+
+def _asked(engine: str, container: str, where: str, template: str) -> tuple[int, str]:
+    """The pid, 0 where it is not running, and the state in the engine's word. Raises InputError, OSError."""
     from urllib.parse import quote
 
     from topo.kernel.engines import UnixConnection  # with it comes all of http.client, which few files need
 
-    where, template = _ENGINES[engine]
     connection = UnixConnection(where, _TIMEOUT)
     try:
         connection.request("GET", template.format(quote(container, safe="")))
         answer = connection.getresponse()
         body = answer.read()
-    except OSError as error:
-        raise InputError(f"{engine} container {container!r}: no answer at {where}: {error}") from None
     finally:
         connection.close()
     if answer.status == 404:
         raise InputError(f"{engine} has no container {container!r}")
     try:
         state = json.loads(body)["State"]
-        pid = int(state["Pid"])
+        return int(state["Pid"]), str(state.get("Status", "stopped"))
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{engine} container {container!r}: unexpected answer ({answer.status})") from None
-    if pid <= 0:
-        raise InputError(f"{engine} container {container!r} is not running ({state.get('Status', 'stopped')})")
+
+
+def _podman(container: str) -> int:
+    """The pid, 0 where it is not running. Raises InputError."""
+    from topo.kernel import podman
+
+    try:
+        pid = podman.find(container)
+    except (OSError, ValueError) as error:
+        raise InputError(f"podman container {container!r}: {error}") from None
+    if pid is None:
+        raise InputError(f"podman has no container {container!r} ({' and '.join(map(str, podman.roots()))})")
     return pid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from topo.kinds.kind import LinkKind
@@ -9,6 +10,17 @@ from topo.wire import BOOL, U16, U32, Attr, Format
 
 # IFLA_BR_* in linux/if_link.h. Times are in centiseconds (USER_HZ).
 _STP: Final = Format(lambda on: U32.pack(1 if on else 0), lambda data: U32.unpack(data) != 0)  # 2: by a daemon
+
+
+def some_mac() -> str:
+    """A random address for a bridge that states none: locally administered, unicast, as the kernel chooses them.
+
+    One that is given when the bridge is made stays. Else the bridge takes the lowest of its ports' each time that a port
+    comes or goes (br_stp_recalculate_bridge_id), and who has it as a gateway sends to an address that nobody has.
+    """
+    first, *rest = os.urandom(6)
+    return bytes([first & 0xFC | 0x02, *rest]).hex(":")
+
 
 BRIDGE = LinkKind(
     "bridge",

@@ -16,6 +16,7 @@ from typing import Any
 from topo.changes import CREATE, DELETE, OWNER, Env, Op, Request, Rtnl
 from topo.errors import KernelError
 from topo.facts import HOST, OWN, Fact, Ref, link, namespace
+from topo.kinds.bridge import some_mac
 from topo.kinds.ifla import (
     IFLA_ADDRESS,
     IFLA_GROUP,
@@ -112,7 +113,7 @@ def _create_aside(make: Request, fact: Fact, env: Env) -> Requests:
 
 def _first(kind: LinkKind, fact: Fact, env: Env, home: str) -> bytes:
     """What one end of a new link brings along: its name, its own settings, its mark and its namespace."""
-    attrs = {**fact.attrs, "mtu": _other_mtu(fact)} if kind.name == "bridge" and "mtu" in fact.attrs else fact.attrs
+    attrs = _of_bridge(fact) if kind.name == "bridge" else fact.attrs
     parts = [attr_str(IFLA_IFNAME, fact.ref.key[0]), *_settings(attrs, _AT_ONCE), _mark(fact, env)]
     if kind.one_queue:
         parts.append(ONE_QUEUE)
@@ -130,10 +131,15 @@ def _afterwards(kind: LinkKind, fact: Fact, index: int) -> Iterator[Request]:
         yield Rtnl(fact.ref.ns, RTM_NEWLINK, 0, body(index, parts))
 
 
-def _other_mtu(fact: Fact) -> int:
-    """A bridge keeps an MTU, instead of following its ports, only once it was *changed* by hand (br_change_mtu)."""
-    mtu: int = fact.attrs["mtu"]
-    return mtu + 1 if mtu < _MOST_MTU else mtu - 1
+def _of_bridge(fact: Fact) -> dict[str, Any]:
+    """What a bridge needs to be told so that it keeps its own and does not take after its ports.
+
+    A MAC address; and another MTU than its own, which it keeps only once it was *changed* by hand (br_change_mtu).
+    """
+    attrs = {"mac": some_mac(), **fact.attrs}
+    if mtu := attrs.get("mtu"):
+        attrs["mtu"] = mtu + 1 if mtu < _MOST_MTU else mtu - 1
+    return attrs
 
 
 # Changing

@@ -17,8 +17,11 @@ from topo.kinds.address import deleted_first
 from topo.kinds.kind import nothing
 from topo.kinds.registry import KINDS, LINK_KINDS
 from topo.kinds.veth import leads
+from topo.planning import underlay
 from topo.planning.compare import View
 from topo.planning.lost import dying
+from topo.planning.staging import Graph, Socket, handovers_last, levels
+from topo.planning.underlay import handovers
 
 Edges = Iterator[tuple[int, int]]
 
@@ -42,6 +45,8 @@ def ops(changes: Iterable[Change], live: Live) -> list[Op]:
             found.append(Op(DELETE, change.live.ref, None, change.live))
             if change.action == REPLACE:
                 found.append(Op(CREATE, change.ref, change.desired, None, change.attrs))
+    for handover in handovers(changes, live):
+        found = list(underlay.step_by_step(found, handover, live))
     return found
 
 
@@ -75,6 +80,13 @@ class Ordering:
     def __init__(self, changes: tuple[Change, ...], desired: Desired, live: Live) -> None:
         self.changes, self.desired = changes, desired
         self.ops = ops(changes, live)
+        found = handovers(changes, live)
+        self.handovers = [underlay.steps(self.ops, handover) for handover in found]
+        self.let_go = {
+            steps[-1][0]: handover.bridge
+            for handover, steps in zip(found, self.handovers, strict=True)
+            if not handover.taking
+        }
         self.wanted = View({**desired.facts, **{c.ref: c.desired for c in changes if c.desired}})
         self.live = View({**live.facts, **{c.ref: c.live for c in changes if c.live}})
         self.makes: dict[Ref, int] = {}
@@ -82,8 +94,8 @@ class Ordering:
         for i, op in enumerate(self.ops):
             if op.verb == DELETE:
                 self.breaks[op.ref] = i
-            else:
-                self.makes[op.ref] = i
+            elif i not in self.let_go:  # all is there before the NIC is let go
+                self.makes.setdefault(op.ref, i)  # and a bridge before it comes up
         for change in changes:  # a link that is renamed and replaced goes by its new name in other facts
             if change.live and change.live.ref != change.ref and change.live.ref in self.breaks:
                 self.breaks[change.ref] = self.breaks[change.live.ref]
@@ -225,23 +237,21 @@ def renamed_first(order: Ordering) -> Edges:
                 yield j, i
 
 
-def take_over(order: Ordering) -> Edges:
-    """The NIC is a port of its bridge before the bridge has its addresses; and it keeps its own until then."""
-    made, gone = order.on_link("address", (CREATE,)), order.on_link("address", (DELETE,))
-    for bridge, nic in order.desired.take_over.items():
-        enslaved = order.makes.get(nic)
-        for i in made.get(bridge, ()):
-            if enslaved is not None:
-                yield enslaved, i
-            yield from ((i, j) for j in gone.get(nic, ()))
+def handing_over(order: Ordering) -> Edges:
+    """One after the other: taken, the NIC becomes a port, and the bridge comes up; the addresses are made in their new
+    place; the routes follow; the addresses leave their old place; given back, the NIC is let go."""
+    for steps in order.handovers:
+        for k, before in enumerate(steps):
+            yield from ((i, j) for after in steps[k + 1 :] for i in before for j in after)
+    yield from ((i, order.breaks[bridge]) for i, bridge in order.let_go.items() if bridge in order.breaks)
 
 
 # Soft steps
 
 
 def updates_of_links(order: Ordering) -> Edges:
-    """What is deleted from a link goes before the link is changed, but for a NIC that is taken over."""
-    nics = set(order.desired.take_over.values())
+    """What is deleted from a link goes before the link is changed, but for what is handed over."""
+    nics = {order.ops[i].ref for steps in order.handovers for step in steps for i in step}
     for i, _, fact in order.deleted():
         for below in links_of(fact):
             j = order.makes.get(below)
@@ -293,13 +303,9 @@ HARD: Final[tuple[Callable[[Ordering], Edges], ...]] = (
     address_order,
     routes_after_flush,
     renamed_first,
-    take_over,
+    handing_over,
 )
 SOFT: Final[tuple[Callable[[Ordering], Edges], ...]] = (updates_of_links, moved_routes, sysctls_first, one_by_one)
-
-
-Graph = list[dict[int, None]]
-"""Of each op, by its place in `Ordering.ops`: those that it waits for."""
 
 
 def graph(order: Ordering) -> tuple[Graph, list[int]]:
@@ -348,9 +354,8 @@ def _open_rings(order: Ordering, waits: Graph, soft: Iterable[tuple[int, int]]) 
         waits[j].pop(i, None)
 
 
-def _socket(order: Ordering, i: int) -> tuple[str, bool] | None:
-    """The namespace whose rtnetlink socket carries all of the op, and whether it deletes a link, which is sent
-    apart: names and indexes change with it. None where it needs more, or another channel."""
+def _socket(order: Ordering, i: int) -> Socket | None:
+    """What carries all of the op; None where it needs more, or another channel."""
     op = order.ops[i]
     if op.ref.kind in _OTHER_CHANNELS:
         return None
@@ -374,13 +379,9 @@ def stages(changes: Iterable[Change], desired: Desired, live: Live) -> list[list
     order = Ordering(changes, desired, live)
     waits, found = graph(order)
     sockets = [_socket(order, i) for i in range(len(order.ops))]
-    stage = [0] * len(order.ops)
-    staged: list[dict[str, list[Op]]] = []
-    for i in found:
+    stage = levels(waits, found, sockets, order.handovers)
+    staged: list[dict[str, list[Op]]] = [{} for _ in range(max(stage) + 1)]
+    for i in handovers_last(waits, found, stage, order.handovers):
         mine = sockets[i]
-        for j in waits[i]:
-            stage[i] = max(stage[i], stage[j] + (mine is None or sockets[j] != mine))
-        while len(staged) <= stage[i]:
-            staged.append({})
         staged[stage[i]].setdefault(mine[0] if mine else order.ops[i].ref.ns, []).append(order.ops[i])
     return [[op for group in by_namespace.values() for op in group] for by_namespace in staged]

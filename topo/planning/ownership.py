@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from topo.errors import Diagnostic, InputError
 from topo.facts import FOREIGN, HOST, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, links_of, namespace
+from topo.planning.underlay import moves
 
 BY_PROTOCOL: Final = frozenset({"route", "address", "rule", "neighbour"})
 """Kinds whose live facts tell by a protocol number who made them."""
@@ -90,7 +91,7 @@ class Ownership:
             return "not in the file" if have.origin == OWN or key.key[1] == f"topo-{self.desired.name}" else ""
         if kind == "sysctl":
             return ""
-        if kind == "address" and self._moves(have) and not _link_local(key):
+        if kind in ("address", "neighbour") and self._moves(have) and moves(have):
             return "taken over"
         if have.origin in (TAGGED, OWN) and (key in self.stated or self.place(have)):
             return "not in the file"
@@ -116,10 +117,6 @@ class Ownership:
 def attached(have: Fact) -> bool:
     """Whether only the name of a live namespace is topo's: deleting it leaves the namespace as it is."""
     return have.origin != OWN or bool(have.attrs.get("from"))
-
-
-def _link_local(address: Ref) -> bool:
-    return str(address.key[1]).startswith("fe80:")
 
 
 def what(have: Fact) -> str:

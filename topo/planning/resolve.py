@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from topo.facts import OWN, TAGGED, Desired, Fact, Facts, Live, Ref, link
-from topo.planning.compare import stated
+from topo.facts import Desired, Fact, Facts, Live, Ref, link
+from topo.planning.underlay import take_over
 
 _ETHERNET_MTU: Final = 1500
 
@@ -20,7 +20,7 @@ def resolve(desired: Desired, live: Live, restore: Facts | None = None) -> Desir
         return desired
     facts = dict(desired.facts)
     for bridge, nic in desired.take_over.items():
-        _take_over(facts, desired, live, restore or {}, bridge, nic)
+        take_over(facts, live, restore or {}, bridge, nic)
     mtus = _Mtus(facts, live, desired.underlay_mtu)
     for ref in desired.underlay_mtu:
         if ref in facts and (mtu := mtus.of(ref)) is not None:
@@ -30,39 +30,6 @@ def resolve(desired: Desired, live: Live, restore: Facts | None = None) -> Desir
 
 def _with(fact: Fact, attrs: Mapping[str, Any]) -> Fact:
     return fact._replace(attrs={**fact.attrs, **attrs})
-
-
-def _take_over(facts: Facts, desired: Desired, live: Live, restore: Facts, bridge: Ref, nic: Ref) -> None:
-    """The bridge has the NIC's MAC, MTU, addresses and gateway routes, wherever they are now.
-
-    They are on the NIC before, on the bridge afterwards, in between on either; an address that is on
-    the bridge counts only if topo put it there.
-    """
-    have = live.get(nic)
-    if have is None or bridge not in facts:
-        return
-    inherited: dict[str, Any] = {name: have.attrs[name] for name in ("mac", "mtu") if name in have.attrs}
-    facts[bridge] = facts[bridge]._replace(attrs={**inherited, **facts[bridge].attrs})
-    for fact in _taken(live, restore, bridge, nic):
-        ref, attrs = fact.ref, stated(fact.attrs)
-        if ref.kind == "address" and not ref.key[1].startswith("fe80:"):
-            nodad = {"nodad": True} if ":" in ref.key[1] else {}
-            mine = Ref("address", bridge.ns, (bridge.key[0], ref.key[1]))
-            facts.setdefault(mine, Fact(mine, nodad))
-        elif ref.kind == "route" and attrs.get("gateway") and attrs.get("dev"):
-            facts.setdefault(ref, Fact(ref, {**attrs, "dev": bridge.key[0]}))
-
-
-def _taken(live: Live, restore: Facts, bridge: Ref, nic: Ref) -> Iterator[Fact]:
-    yield from live.on(nic)
-    for fact in restore.values():
-        if fact.ref.ns != nic.ns:
-            continue
-        if (fact.ref.kind == "address" and fact.ref.key[0] == nic.key[0]) or fact.attrs.get("dev") == nic.key[0]:
-            yield fact
-    owner = live.get(bridge)
-    if owner is not None and owner.origin == OWN and live.facts[nic].attrs.get("master") == bridge.key[0]:
-        yield from (fact for fact in live.on(bridge) if fact.origin == TAGGED)
 
 
 class _Mtus:

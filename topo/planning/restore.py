@@ -10,6 +10,7 @@ from topo.facts import FOREIGN, HOST, OWN, STATIC, TAGGED, Desired, Fact, Facts,
 from topo.kinds.registry import LINK_KINDS
 from topo.planning.compare import stated
 from topo.planning.ownership import Ownership
+from topo.planning.underlay import put_back
 
 _DEFAULTS: dict[str, Any] = {"mtu": 1500, "txqueuelen": 1000, "alias": ""}
 """What the kernel gives a link where nothing is stated (ether_setup in net/ethernet/eth.c)."""
@@ -28,6 +29,8 @@ def goal(desired: Desired, live: Live, previous: Desired | None, restore: Facts)
     if previous is not None and previous.facts is not desired.facts:
         extra.update(_dropped(desired, live, previous, restore))
     for ref, original in restore.items():
+        if ref.kind == "port" and not _has_bridge(ref, desired, live, restore):
+            continue
         if ref not in desired.facts and (fact := _original(ref, original, desired, live, previous)):
             extra[ref] = fact
             back.add(ref)
@@ -78,8 +81,9 @@ def _original(ref: Ref, original: Fact, desired: Desired, live: Live, previous: 
     if any(link in desired.take_over.values() for link in below):
         return None
     around = (*below, ref) if ref.kind == "link" else below
-    if ref.ns != HOST:
-        around = (*around, namespace(ref.ns))
+    home = namespace(ref.ns)
+    if ref.ns != HOST and (home in live or not around):  # an attached one has no fact once its name is gone
+        around = (*around, home)
     if not all(_stays(part, desired, live) for part in around):
         return None
     if ref.kind == "link":
@@ -88,7 +92,17 @@ def _original(ref: Ref, original: Fact, desired: Desired, live: Live, previous: 
         return Fact(
             ref, {name: original.attrs[name] for name in names if name in stated(original.attrs)}, original.origin
         )
+    if ref.kind == "route" and original.origin == FOREIGN:
+        return put_back(original, live)
     return Fact(ref, dict(original.attrs), original.origin)
+
+
+def _has_bridge(port: Ref, desired: Desired, live: Live, restore: Facts) -> bool:
+    """Whether a foreign link is, or will be, a port at all: topo's own bridge may go from under it."""
+    (home,) = links_of(Fact(port, {}))
+    fact = restore.get(home) or live.get(home)
+    master = fact.attrs.get("master") if fact else None
+    return bool(master) and _stays(Ref("link", port.ns, (master,)), desired, live)
 
 
 def _stays(part: Ref, desired: Desired, live: Live) -> bool:

@@ -6,7 +6,7 @@ import operator
 from functools import reduce
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from topo.file.addressing import parse_address
 from topo.file.model.settings import Mtu, PortSettings, QueueLength, Settings
@@ -25,6 +25,7 @@ from topo.file.model.values import (
     Tos,
     either,
     end_name,
+    missing,
     seconds,
     wrong,
 )
@@ -247,9 +248,12 @@ def _peer(value: Any) -> Any:
 
 
 class Vxlan(Settings):
-    """A VXLAN device (RFC 7348)."""
+    """A VXLAN device (RFC 7348): one that topo makes, with an `id`, or one that is `external`."""
 
-    id: Annotated[StrictInt, Field(ge=0, le=0xFFFFFF)] = Field(description="its VNI")
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["id"]}, {"required": ["external"]}]})
+
+    id: Annotated[StrictInt, Field(ge=0, le=0xFFFFFF)] | None = Field(None, description="its VNI")
+    external: StrictBool = Field(False, description="it must be there already (Docker's, say): only `peers` are added")
     local: Ip | None = Field(None, description="address that it sends from")
     dev: Ifname | None = Field(None, description="the underlay's interface")
     group: Ip | None = Field(None, description="multicast group that unknown destinations are sent to; needs `dev`")
@@ -280,6 +284,10 @@ class Vxlan(Settings):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
+        if self.external:
+            self._only_peers()
+        elif self.id is None:
+            raise missing("id")
         if self.group is not None:
             number, bits = parse_address(self.group)
             if number >> (bits - 8) != 0xFF and number >> (bits - 4) != 0xE:
@@ -288,6 +296,16 @@ class Vxlan(Settings):
                 raise wrong("a multicast group needs `dev`, the underlay's interface", "group")
         self._one_family()
         return self
+
+    def _only_peers(self) -> None:
+        """Of an external device not even VNI and port are known: they are its own for every peer."""
+        for name in sorted(self.model_fields_set - {"external", "peers"}):
+            if getattr(self, name) is not None:
+                raise wrong("an external vxlan is someone else's: only `peers` can be stated", name)
+        for index, peer in enumerate(self.peers):
+            for name in ("vni", "port"):
+                if isinstance(peer, Peer) and getattr(peer, name) is not None:
+                    raise wrong("the peers of an external vxlan have its own VNI and port", "peers", index, name)
 
     def _one_family(self) -> None:
         """The underlay is IPv4 or IPv6, not both (vxlan_config_validate in drivers/net/vxlan)."""

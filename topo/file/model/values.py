@@ -40,6 +40,11 @@ def wrong(message: str, *loc: str | int, value: Any = None) -> ValidationError:
     return ValidationError.from_exception_data("topology", [InitErrorDetails(type=kind, loc=loc, input=value)])
 
 
+def missing(name: str) -> ValidationError:
+    """As pydantic's own error for a required field, where only a validator knows that it is required."""
+    return ValidationError.from_exception_data("topology", [InitErrorDetails(type="missing", loc=(name,), input=None)])
+
+
 def plain(value: Any) -> Any:
     """`value` with every model in it as the data that it was, or could have been, made from."""
     if isinstance(value, dict):
