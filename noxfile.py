@@ -97,8 +97,22 @@ def live(session: nox.Session) -> None:
 
 
 @nox.session
+def interop(session: nox.Session) -> None:
+    """Only the tests beside other software: Docker, Podman, CNI. tests/run installs what they need."""
+    ready(session)
+    as_root(session, python(session), "-m", "pytest", "-m", "interop", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Only what takes minutes: the underlay taken over and given back ten times, with others on the line."""
+    ready(session)
+    as_root(session, python(session), "-m", "pytest", "-m", "slow and not bench", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
-    """The measurements (docs/performance.md), and the test of the bounds; `-- 1000 -r 3 --only api` for less of them."""
+    """The measurements (docs/performance.md), and the test of what is held; `-- --all` for more, `-- star:100` for less."""
     ready(session)
     as_root(session, python(session), "-m", "tests.bench", *session.posargs)
     as_root(session, python(session), "-m", "pytest", "-m", "bench")

@@ -207,7 +207,11 @@ def _name(name: str) -> str:
 def _locked(kernel: Kernel, name: str, doing: str, desired: Desired | None) -> Iterator[None]:
     """The topology's lock; and the host's, where another topology's run could be met."""
     names = [f"topology-{name}"]
-    if desired is None or _apply.touches_host(desired) or _apply.touches_host(_apply.known(name, kernel.home())[1]):
+    if (
+        desired is None
+        or _apply.touches_host(desired)
+        or _apply.touches_host(_apply.known(name, kernel.home(), desired)[1])
+    ):
         names.append(f"host-{kernel.home()}")
     with locks.held(names, doing):
         yield

@@ -1,93 +1,139 @@
-"""The lab that is measured: a star of namespaces around one bridge. iproute2 is the witness that it was built."""
+"""What every lab is: a topology file, the floor's messages for it, what iproute2 is fed, and iproute2 as a witness."""
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import subprocess
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple
 
-BRIDGE = "br0"
-IFNAME = "eth0"
-PREFIX = 16
-_NETWORK = ipaddress.IPv4Network("10.100.0.0/16")
+from . import netlink as nl
+
+FORWARDING = (("/proc/sys/net/ipv4/ip_forward", b"1"), ("/proc/sys/net/ipv6/conf/all/forwarding", b"1"))
 
 
-class Star(NamedTuple):
-    """`size` namespaces, each with a veth to one bridge, `lo` up, an address and a default route via the bridge."""
+class Pieces(NamedTuple):
+    """What the floor sends, in this order. Of namespaces "" is the host.
 
-    size: int
+    `before` and `links` come when all namespaces are there, each on the socket of its namespace; `inside` behind all of
+    them; `then` are actions inside of namespaces.
+    """
+
+    namespaces: list[str]
+    sysctls: dict[str, tuple[tuple[str, bytes], ...]]
+    before: list[tuple[str, bytes]]
+    links: dict[str, list[nl.Veth]]
+    inside: dict[str, list[bytes]]
+    then: list[tuple[str, Callable[[], object]]]
+
+
+class Reading(NamedTuple):
+    """What is read of one namespace beside links, addresses and routes."""
+
+    tables: tuple[bytes, ...] = ()
+    sysctls: tuple[str, ...] = ()
+    also: Callable[[], object] | None = None
+
+
+class Batch(NamedTuple):
+    """A program that takes many commands on stdin, `-batch -` or `-f -` at its end, and these commands, one in a line."""
+
+    command: tuple[str, ...]
+    text: str
+
+    def run(self) -> None:
+        subprocess.run(self.command, input=self.text.encode(), check=True)
+
+    def one_by_one(self) -> None:
+        """Each command by a process of its own."""
+        for line in self.text.splitlines():
+            words = line.split() if self.command[-2] != "-p" else ["-qw", line]
+            subprocess.run([*self.command[:-2], *words], check=True)
+
+
+class Lab:
+    """One lab of one size."""
+
+    kind: ClassVar[str]
+    unit: ClassVar[str] = "namespaces"
+    in_host: tuple[str, ...] = ()
+    """Links in the host that others go with."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
 
     @property
     def name(self) -> str:
-        return f"bench-{self.size}"
-
-    @property
-    def gateway(self) -> str:
-        return str(_NETWORK[1])
+        return f"bench-{self.kind}-{self.size}"
 
     def namespaces(self) -> list[str]:
-        return [f"h{number}" for number in range(1, self.size + 1)]
+        raise NotImplementedError
 
-    def address(self, index: int) -> str:
-        """The address of the namespace at `index`, from 0, as the bridge's subnet gives them out."""
-        return str(_NETWORK[2 + index])
+    def text(self, changed: bool = False) -> str:
+        """The topology file; `changed`: with one attribute, or one entry, that is another one."""
+        raise NotImplementedError
 
-    def text(self, mtu: int | None = None) -> str:
-        """The topology file; `mtu`: of the first namespace's interface, which is otherwise the kernel's to choose."""
-        first = f"[{{interface: 'h1:{IFNAME}', mtu: {mtu}}}, {BRIDGE}]" if mtu else f"['h1:{IFNAME}', {BRIDGE}]"
-        return (
-            f"topology: {self.name}\n"
-            f"bridges: {{{BRIDGE}: {{subnet: {_NETWORK}}}}}\n"
-            f"namespaces: {{'h[1-{self.size}]': {{}}}}\n"
-            f"links:\n  - {first}\n  - ['h[2-{self.size}]:{IFNAME}', {BRIDGE}]\n"
-        )
+    def pieces(self) -> Pieces:
+        raise NotImplementedError
 
-    def check(self, mtu: int = 1500) -> None:
+    def reading(self) -> dict[str, Reading]:
+        """What is read beside links, addresses and routes, by namespace."""
+        return {}
+
+    def batches(self) -> list[Batch]:
+        """What iproute2 and nft are fed."""
+        raise NotImplementedError
+
+    def check(self, changed: bool = False) -> None:
         """See that the lab is there. Raises AssertionError."""
-        ports = [link["ifname"] for link in _ip("link", "show", "master", BRIDGE, "up")]
-        assert len(ports) == self.size, f"{len(ports)} ports of {BRIDGE}, not {self.size}"
-        assert sorted(os.listdir("/run/netns")) == sorted(self.namespaces())
-        for index in sorted({0, 1, self.size // 3, self.size // 2, self.size - 1}):
-            self._check_one(f"h{index + 1}", self.address(index), mtu if index == 0 else 1500)
-        assert self.gateway in _addresses(_ip("address", "show", "dev", BRIDGE))
+        raise NotImplementedError
 
-    def _check_one(self, ns: str, address: str, mtu: int) -> None:
-        links = {link["ifname"]: link for link in _ip("-n", ns, "address", "show")}
-        assert set(links) == {"lo", IFNAME}, links
-        assert all("UP" in link["flags"] for link in links.values()), links
-        assert links[IFNAME]["mtu"] == mtu, links[IFNAME]
-        assert address in _addresses([links[IFNAME]]), links[IFNAME]
-        assert [route["gateway"] for route in _ip("-n", ns, "route", "show", "default")] == [self.gateway]
-
-    @staticmethod
-    def check_gone() -> None:
+    def check_gone(self) -> None:
         """See that nothing of it is left. Raises AssertionError."""
-        assert os.listdir("/run/netns") == []
-        assert [link["ifname"] for link in _ip("link", "show")] == ["lo"]
+        assert os.listdir(nl.DIRECTORY) == []
+        assert [link["ifname"] for link in ip("link", "show")] == ["lo"]
 
-    # iproute2 as a contender
-
-    def batches(self) -> list[str]:
-        """What `ip -batch` is fed: namespaces, links, and then one for the inside of each."""
-        names = self.namespaces()
-        links = [f"link add {BRIDGE} up type bridge", f"address add {self.gateway}/{PREFIX} dev {BRIDGE}"]
-        links += [f"link add v{n} up master {BRIDGE} type veth peer name {IFNAME} netns {n}" for n in names]
-        return ["\n".join(f"netns add {n}" for n in names), "\n".join(links)]
-
-    def inside(self, index: int) -> str:
-        return (
-            f"link set lo up\naddress add {self.address(index)}/{PREFIX} dev {IFNAME}\n"
-            f"link set {IFNAME} up\nroute add default via {self.gateway}\n"
-        )
+    def check_names(self) -> None:
+        assert sorted(os.listdir(nl.DIRECTORY)) == sorted(self.namespaces())
 
 
-def _ip(*arguments: str) -> list[dict[str, Any]]:
-    done = subprocess.run(["ip", "-j", *arguments], capture_output=True, text=True, check=True)
+def make_namespaces(names: Iterable[str]) -> Batch:
+    return Batch(("ip", "-batch", "-"), "\n".join(f"netns add {name}" for name in names))
+
+
+def within(name: str, lines: Iterable[str], program: str = "ip") -> Batch:
+    return Batch((program, "-n", name, "-batch", "-"), "\n".join(lines))
+
+
+def forward(name: str) -> Batch:
+    words = "net.ipv4.ip_forward=1\nnet.ipv6.conf.all.forwarding=1"
+    return Batch(("ip", "netns", "exec", name, "sysctl", "-q", "-p", "-"), words)
+
+
+def some(count: int) -> list[int]:
+    """A few of the numbers from 0 below `count`, the ends among them."""
+    return sorted({0, min(1, count - 1), count // 3, count // 2, count - 1})
+
+
+def ip(*arguments: str, program: str = "ip") -> list[dict[str, Any]]:
+    done = subprocess.run([program, "-j", *arguments], capture_output=True, text=True, check=True)
     found: list[dict[str, Any]] = json.loads(done.stdout or "[]")
     return [entry for entry in found if entry]
 
 
-def _addresses(links: list[dict[str, Any]]) -> list[str]:
+def addresses(links: list[dict[str, Any]]) -> list[str]:
     return [info["local"] for link in links for info in link.get("addr_info", ())]
+
+
+def links_of(name: str) -> dict[str, dict[str, Any]]:
+    """The links of a namespace by name, with their addresses; all are up."""
+    found = {link["ifname"]: link for link in ip("-n", name, "address", "show")}
+    assert all("UP" in link["flags"] for link in found.values()), found
+    return found
+
+
+def routes_of(name: str) -> dict[str, dict[str, Any]]:
+    """The routes of a namespace's main table by destination, without the kernel's own."""
+    found = ip("-n", name, "-details", "route", "show")
+    return {route["dst"]: route for route in found if route.get("protocol") != "kernel"}

@@ -16,19 +16,22 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class Sample(NamedTuple):
     """One measurement. `cpu`: user and system time of the process and of what it started, without the kernel's own
-    threads. `finished`: until the kernel was done with what it does later, where that was waited for. All seconds."""
+    threads. `finished`: until the kernel was done with what it does later, where that was waited for. `loading`: CPU
+    time, of `cpu`, for the text of the file. All seconds. `sent`: what the kernel announced that was changed."""
 
     wall: float
     cpu: float
     memory: int  # peak resident set, KiB
     finished: float = 0.0
+    loading: float = 0.0
+    sent: int = 0
 
 
 class Samples(list[Sample]):
@@ -49,6 +52,13 @@ class Samples(list[Sample]):
 
     def memory(self) -> float:
         return statistics.median(sample.memory for sample in self)
+
+    def loaded(self) -> float:
+        """CPU time without that for the text of the file."""
+        return statistics.median(sample.cpu - sample.loading for sample in self)
+
+    def sent(self) -> int:
+        return max(sample.sent for sample in self)
 
 
 def clocked(action: Callable[[], object], afterwards: Callable[[], object] | None = None) -> Sample:
@@ -77,23 +87,44 @@ def _peak() -> int:
 
 def worker(*arguments: object) -> Sample:
     """Run one action of worker.py in a fresh interpreter."""
-    command = [sys.executable, "-m", "bench.worker", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command[2:])}: exit {done.returncode}\n{done.stdout}")
-    return Sample(*json.loads(done.stdout.splitlines()[-1]))
+    return process("bench.worker", *arguments)
 
 
-def command_line(arguments: Sequence[object], expected: int = 0) -> Sample:
+def process(module: str, *arguments: object) -> Sample:
+    """Run a module that prints its Sample in a fresh interpreter."""
+    return Sample(*launched(module, *arguments))
+
+
+def launched(module: str, *arguments: object) -> Any:
+    """What a module prints as JSON, run in a fresh interpreter."""
+    with background(module, *arguments) as running:
+        out, _ = running.communicate()
+    if running.returncode:
+        raise RuntimeError(f"{module} {' '.join(map(str, arguments))}: exit {running.returncode}\n{out}")
+    return json.loads(out.splitlines()[-1])
+
+
+def background(module: str, *arguments: object) -> subprocess.Popen[str]:
+    """A module that runs in a fresh interpreter."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True)
+
+
+def command_line(arguments: Sequence[object]) -> Sample:
     """Run the command `topo` as a whole process."""
-    command = [sys.executable, "-m", "topo", *map(str, arguments)]
+    return python("-m", "topo", *arguments)
+
+
+def python(*arguments: object, **variables: str) -> Sample:
+    """Run Python as a whole process, with `variables` in its environment."""
+    command = [sys.executable, *map(str, arguments)]
     wall = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, env=_environment() | variables, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     took = time.perf_counter() - wall
     process.returncode = code = os.waitstatus_to_exitcode(status)
-    if code != expected:
-        raise RuntimeError(f"topo {' '.join(map(str, arguments))}: exit {code}")
+    if code:
+        raise RuntimeError(f"{' '.join(command[1:])}: exit {code}")
     return Sample(took, used.ru_utime + used.ru_stime, used.ru_maxrss)
 
 
@@ -104,6 +135,8 @@ def _environment() -> dict[str, str]:
     atexit.register(shutil.rmtree, compiled, ignore_errors=True)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     environment |= {"PYTHONPATH": str(ROOT / "tests"), "PYTHONPYCACHEPREFIX": compiled}
-    everything = "import networkx, topo.cli.main, topo.api, topo.planning.plan, bench.worker"
+    everything = (
+        "import networkx, topo.cli.main, topo.api, topo.planning.plan, bench.worker, bench.planning, bench.dataplane"
+    )
     subprocess.run([sys.executable, "-c", everything], cwd=ROOT, env=environment, check=True)
     return environment

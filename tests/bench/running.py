@@ -8,51 +8,55 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from . import floor
-from .lab import Star
+from . import netlink
+from .lab import Lab
 from .measuring import Sample, Samples, command_line, worker
-from .worker import CHANGED_MTU
+from .worker import LABS
 
 # Seconds for what goes on in a lab that was just built: duplicate address detection, multicast reports, router
 # solicitations. With a thousand namespaces that keeps the kernel busy for eight seconds, and reading takes 2-5 times as long.
 REST: Final = 1.0
 REST_EACH: Final = 0.009
 PAUSE: Final = 0.3
+ONE_BY_ONE: Final = 100  # the largest lab that is built by a process for each command as well
 
 
 class Row(NamedTuple):
-    """One line of the result: what was measured, and the floor that it is compared with."""
+    """One line of the result: what was measured, and the floors that it is compared with."""
 
     title: str
     action: str
-    base: str
+    base: tuple[str, ...] = ()
 
 
+_MADE, _READ, _GONE = ("floor make", "floor read"), ("floor read",), ("floor read", "floor delete")
 ROWS: Final = (
-    Row("floor: making", "floor make", "floor make"),
-    Row("floor: reading", "floor read", "floor read"),
-    Row("floor: deleting", "floor delete", "floor delete"),
-    Row("ip -batch: making", "ip make", "floor make"),
-    Row("ip -batch: deleting", "ip delete", "floor delete"),
-    Row("apply, running process", "api apply", "floor make"),
-    Row("apply, nothing to do, running process", "api noop", "floor read"),
-    Row("diff, running process", "api diff", "floor read"),
-    Row("apply, one attribute changed, running process", "api change", "floor read"),
-    Row("destroy, running process", "api destroy", "floor delete"),
-    Row("topo apply", "cli apply", "floor make"),
-    Row("topo apply, nothing to do", "cli noop", "floor read"),
-    Row("topo diff", "cli diff", "floor read"),
-    Row("topo apply, one attribute changed", "cli change", "floor read"),
-    Row("topo destroy", "cli destroy", "floor delete"),
+    Row("floor: making", "floor make"),
+    Row("floor: reading", "floor read"),
+    Row("floor: deleting", "floor delete"),
+    Row("one process per command: making", "one make", _MADE),
+    Row("ip -batch, bridge -batch, nft -f: making", "ip make", _MADE),
+    Row("ip -batch: deleting", "ip delete", _GONE),
+    Row("apply, running process", "api apply", _MADE),
+    Row("apply, nothing to do, running process", "api noop", _READ),
+    Row("diff, running process", "api diff", _READ),
+    Row("apply, one thing changed, running process", "api change", _READ),
+    Row("destroy, running process", "api destroy", _GONE),
+    Row("topo apply", "cli apply", _MADE),
+    Row("topo apply, nothing to do", "cli noop", _READ),
+    Row("topo diff", "cli diff", _READ),
+    Row("topo apply, one thing changed", "cli change", _READ),
+    Row("topo destroy", "cli destroy", _GONE),
 )
 Results = dict[str, Samples]
 
 
 class Bench:
-    """Measures one size of the lab. `contenders`: some of floor, ip, api and cli."""
+    """Measures one lab of one size. `contenders`: some of floor, ip, api and cli."""
 
-    def __init__(self, size: int, repetitions: int, contenders: tuple[str, ...]) -> None:
-        self.star, self.repetitions, self.contenders = Star(size), repetitions, contenders
+    def __init__(self, kind: str, size: int, repetitions: int, contenders: tuple[str, ...]) -> None:
+        self.lab: Lab = LABS[kind](size)
+        self.repetitions, self.contenders = repetitions, contenders
         self.results: Results = {}
 
     def run(self) -> Results:
@@ -72,15 +76,15 @@ class Bench:
         self.results.setdefault(what, Samples()).append(sample)
 
     def _worker(self, what: str, action: str) -> None:
-        self._keep(what, worker(action, self.star.size))
+        self._keep(what, worker(action, self.lab.kind, self.lab.size))
 
     def _begin(self) -> None:
-        floor.finished()
+        netlink.finished()
         time.sleep(PAUSE)
 
-    def _built(self, mtu: int = 1500) -> None:
-        self.star.check(mtu)
-        time.sleep(REST + REST_EACH * self.star.size)
+    def _built(self) -> None:
+        self.lab.check()
+        time.sleep(REST + REST_EACH * len(self.lab.namespaces()))
 
     def _floor(self) -> None:
         self._begin()
@@ -88,14 +92,19 @@ class Bench:
         self._built()
         self._worker("floor read", "floor_read")
         self._worker("floor delete", "floor_delete")
-        self.star.check_gone()
+        self.lab.check_gone()
 
     def _ip(self) -> None:
+        if len(self.lab.namespaces()) <= ONE_BY_ONE and self.lab.size <= ONE_BY_ONE:
+            self._begin()
+            self._worker("one make", "one_make")
+            self.lab.check()
+            worker("ip_delete", self.lab.kind, self.lab.size)
         self._begin()
         self._worker("ip make", "ip_make")
         self._built()
         self._worker("ip delete", "ip_delete")
-        self.star.check_gone()
+        self.lab.check_gone()
 
     def _api(self) -> None:
         self._begin()
@@ -104,15 +113,15 @@ class Bench:
         for what, action in (("api noop", "api_apply"), ("floor read", "floor_read"), ("api diff", "api_diff")):
             self._worker(what, action)
         self._worker("api change", "api_change")
-        self.star.check(CHANGED_MTU)
+        self.lab.check(changed=True)
         self._worker("api destroy", "api_destroy")
-        self.star.check_gone()
+        self.lab.check_gone()
 
     def _cli(self) -> None:
         with tempfile.TemporaryDirectory() as directory:
             lab, changed = Path(directory, "lab.yaml"), Path(directory, "changed.yaml")
-            lab.write_text(self.star.text())
-            changed.write_text(self.star.text(CHANGED_MTU))
+            lab.write_text(self.lab.text())
+            changed.write_text(self.lab.text(changed=True))
             self._begin()
             self._keep("cli apply", command_line(["apply", lab]))
             self._built()
@@ -120,12 +129,12 @@ class Bench:
             self._worker("floor read", "floor_read")
             self._keep("cli diff", command_line(["diff", lab]))
             self._keep("cli change", command_line(["apply", changed]))
-            self.star.check(CHANGED_MTU)
+            self.lab.check(changed=True)
             begun = time.perf_counter()
-            sample = command_line(["destroy", self.star.name])
-            floor.finished()
+            sample = command_line(["destroy", self.lab.name])
+            netlink.finished()
             self._keep("cli destroy", sample._replace(finished=time.perf_counter() - begun))
-            self.star.check_gone()
+            self.lab.check_gone()
 
 
 def table(results: Results) -> str:
@@ -137,15 +146,23 @@ def table(results: Results) -> str:
     for title, action, base in ROWS:
         if (mine := results.get(action)) is None:
             continue
-        wall = f"{mine.wall() * 1e3:.0f}"
+        wall = milliseconds(mine.wall())
         if finished := mine.finished():
-            wall += f" ({finished * 1e3:.0f})"
-        ratios = (
-            [f"{mine.best() / low.best():.2f}", f"{mine.cpu() / low.cpu():.2f}"]
-            if (low := results.get(base)) and action != base
-            else ["", ""]
-        )
-        walls = (wall, f"{mine.best() * 1e3:.0f}", ratios[0])
-        row = (title, *walls, f"{mine.cpu() * 1e3:.0f}", ratios[1], f"{mine.memory() / 1024:.0f}")
+            wall += f" ({milliseconds(finished)})"
+        low = [results[name] for name in base if name in results]
+        ratios = ["", ""]
+        if low:
+            ratios = [
+                f"{mine.best() / sum(s.best() for s in low):.2f}",
+                f"{mine.cpu() / sum(s.cpu() for s in low):.2f}",
+            ]
+        cpu = milliseconds(mine.cpu())
+        if loading := mine.cpu() - mine.loaded():
+            cpu += f" ({milliseconds(loading)})"
+        row = (title, wall, milliseconds(mine.best()), ratios[0], cpu, ratios[1], f"{mine.memory() / 1024:.0f}")
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f}" if seconds < 0.01 else f"{seconds * 1e3:.0f}"

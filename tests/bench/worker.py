@@ -1,4 +1,4 @@
-"""One action on the star, measured in this process: `python -m bench.worker ACTION SIZE`. Prints its Sample as JSON.
+"""One action on one lab, measured in this process: `python -m bench.worker ACTION LAB SIZE`. Prints its Sample as JSON.
 
 The API is measured as in a process that runs already: everything is imported, and a small lab was made and removed.
 """
@@ -9,78 +9,84 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from . import floor
-from .lab import Star
+from . import floor, netlink
+from .announced import Announced
+from .entries import Nat, Overlay
+from .lab import Lab
+from .labs import Clos, Line, Star
 from .measuring import Sample, clocked
 
+LABS: Final[dict[str, type[Lab]]] = {lab.kind: lab for lab in (Star, Line, Clos, Nat, Overlay)}
 WARM = "topology: bench-warm\nbridges: {w0: {subnet: 10.9.0.0/24}}\nnamespaces: {'w[1-3]': {}}\nlinks: [['w[1-3]:e', w0]]\n"
-CHANGED_MTU = 1400
 
 
-def floor_make(star: Star) -> Sample:
-    return clocked(floor.Making(star).run)
+def floor_make(lab: Lab) -> Sample:
+    return clocked(floor.Making(lab).run)
 
 
-def floor_read(star: Star) -> Sample:
+def floor_read(lab: Lab) -> Sample:
     """The second time, as the API is measured in a process that has read before."""
-    floor.read()
-    return clocked(floor.read)
+    floor.read(lab)
+    return clocked(lambda: floor.read(lab))
 
 
-def floor_delete(star: Star) -> Sample:
-    return clocked(floor.delete, floor.finished)
+def floor_delete(lab: Lab) -> Sample:
+    return clocked(lambda: floor.delete(lab), netlink.finished)
 
 
-def ip_make(star: Star) -> Sample:
+def ip_make(lab: Lab) -> Sample:
+    batches = lab.batches()
+    return clocked(lambda: [batch.run() for batch in batches])
+
+
+def one_make(lab: Lab) -> Sample:
+    """A process for each command, as a shell script has it."""
+    batches = lab.batches()
+    return clocked(lambda: [batch.one_by_one() for batch in batches])
+
+
+def ip_delete(lab: Lab) -> Sample:
+    words = [f"link delete {name}" for name in lab.in_host] + [f"netns delete {name}" for name in lab.namespaces()]
+    batch = "\n".join(words).encode()
+
     def run() -> None:
-        for batch in batches:
-            _feed(["ip", "-batch", "-"], batch)
-        for name, batch in insides:
-            _feed(["ip", "-n", name, "-batch", "-"], batch)
+        subprocess.run(["ip", "-batch", "-"], input=batch, check=True)
 
-    batches = star.batches()
-    insides = [(name, star.inside(index)) for index, name in enumerate(star.namespaces())]
-    return clocked(run)
+    return clocked(run, netlink.finished)
 
 
-def ip_delete(star: Star) -> Sample:
-    batch = "\n".join(f"netns delete {name}" for name in star.namespaces())
-
-    def run() -> None:
-        _feed(["ip", "-batch", "-"], batch)
-        subprocess.run(["ip", "link", "delete", "br0"], check=True)
-
-    return clocked(run, floor.finished)
-
-
-def _feed(command: list[str], text: str) -> None:
-    subprocess.run(command, input=text.encode(), check=True)
-
-
-def api_apply(star: Star) -> Sample:
+def api_apply(lab: Lab) -> Sample:
     """From the text of the file on; where nothing is to do, a no-op."""
+    return _api(lab, False, lambda topo, topology: topo.apply(topology))
+
+
+def api_change(lab: Lab) -> Sample:
+    with Announced(lab) as announced:
+        sample = _api(lab, True, lambda topo, topology: topo.apply(topology))
+        return sample._replace(sent=announced.count())
+
+
+def api_diff(lab: Lab) -> Sample:
+    def diff(topo: Any, topology: Any) -> None:
+        assert not topo.plan(topology).changes
+
+    return _api(lab, False, diff)
+
+
+def api_destroy(lab: Lab) -> Sample:
     topo = _warm()
-    return clocked(lambda: topo.apply(topo.loads(star.text())))
+    return clocked(lambda: topo.destroy(lab.name), netlink.finished)
 
 
-def api_change(star: Star) -> Sample:
-    topo = _warm()
-    return clocked(lambda: topo.apply(topo.loads(star.text(CHANGED_MTU))))
-
-
-def api_diff(star: Star) -> Sample:
-    topo = _warm()
-    found: list[Any] = []
-    sample = clocked(lambda: found.append(topo.plan(topo.loads(star.text()))))
-    assert not found[0].changes
-    return sample
-
-
-def api_destroy(star: Star) -> Sample:
-    topo = _warm()
-    return clocked(lambda: topo.destroy(star.name), floor.finished)
+def _api(lab: Lab, changed: bool, action: Callable[[Any, Any], object]) -> Sample:
+    """`action` on the API and the topology that was loaded; the loading is in the sample."""
+    topo, text = _warm(), lab.text(changed)
+    loaded: list[Any] = []
+    loading = clocked(lambda: loaded.append(topo.loads(text)))
+    sample = clocked(lambda: action(topo, loaded.pop()))
+    return sample._replace(wall=loading.wall + sample.wall, cpu=loading.cpu + sample.cpu, loading=loading.cpu)
 
 
 def _warm() -> Any:
@@ -91,21 +97,21 @@ def _warm() -> Any:
     api.apply(small)
     api.plan(small)
     api.destroy(small)
-    floor.finished()
+    netlink.finished()
     return api
 
 
-ACTIONS: dict[str, Callable[[Star], Sample]] = {
+ACTIONS: dict[str, Callable[[Lab], Sample]] = {
     action.__name__: action
     for action in (
-        floor_make, floor_read, floor_delete, ip_make, ip_delete,
+        floor_make, floor_read, floor_delete, ip_make, ip_delete, one_make,
         api_apply, api_change, api_diff, api_destroy,
     )
 }  # fmt: skip
 
 
-def main(action: str, size: str) -> None:
-    print(json.dumps(ACTIONS[action](Star(int(size)))))
+def main(action: str, kind: str, size: str) -> None:
+    print(json.dumps(ACTIONS[action](LABS[kind](int(size)))))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +121,8 @@ def _heard(master: int, words: str, within: float = 10) -> bool:
     text = bytearray()
 
     def more() -> bool:
-        try:
+        with suppress(BlockingIOError):
             text.extend(os.read(master, 4096))
-        except BlockingIOError:
-            pass
         return words.encode() in text
 
     return until(more, within)

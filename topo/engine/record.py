@@ -138,7 +138,7 @@ def write(final: Path, data: dict[str, Any]) -> None:
     try:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with open(fd, "w", encoding="utf-8") as file:
-            json.dump(data, file, separators=(",", ":"))
+            file.write(json.dumps(data, separators=(",", ":")))  # dump would encode in Python, ten times slower
             file.flush()
             os.fsync(fd)
         os.rename(draft, final)

@@ -44,6 +44,7 @@ class Executor:
         self._done: list[Op] = []
         self._failed: list[tuple[Op, KernelError]] = []
         self._before: list[Fact] = []
+        self._parted: list[Space] = []  # closed together, as each that ends makes the kernel slow at taking names away
         self._heirs: acquaintances.Heirs = {}
         self._total = 0
         self._prepared = False
@@ -53,13 +54,16 @@ class Executor:
         self._total = sum(map(len, stages))
         self._news = {op.ref: op.new for stage in stages for op in stage if op.new is not None}
         self._heirs = acquaintances.heirs(op for stage in stages for op in stage)
-        with self.spaces.away():
-            for stage in stages:
-                self._stage(stage)
-                if self._failed:
-                    break
-            else:
-                announce.tell(self.spaces, announce.worth_telling(self._done, self._desired))
+        try:
+            with self.spaces.away():
+                for stage in stages:
+                    self._stage(stage)
+                    if self._failed:
+                        break
+                else:
+                    announce.tell(self.spaces, announce.worth_telling(self._done, self._desired))
+        finally:
+            self._close_parted()
         return Outcome(self._done, self._failed, self._before)
 
     # What encoding asks
@@ -109,9 +113,14 @@ class Executor:
                     break
             self._done.append(op)
         self._flush()
+        self._close_parted()
         if self._failed:
             refused = {id(op) for op, _ in self._failed}
             self._done = [op for op in self._done if id(op) not in refused]
+
+    def _close_parted(self) -> None:
+        while self._parted:
+            self._parted.pop().close()
 
     def _op(self, op: Op) -> None:
         if self._heirs and op.verb == CREATE and op.ref.kind == "address":
@@ -212,11 +221,12 @@ class Executor:
             raise KernelError(error.errno or 0, str(error) if error.filename else "") from None
 
     def _leave(self, name: str) -> None:
-        """Close the namespace that has this name. Another one is what the name is to lead to next: the reader opened
+        """Part with the namespace that has this name. Another one is what the name is to lead to next: the reader opened
         it, and knows what there is in it already."""
         held = self.spaces.open.get(name)
         if held is not None and netns.named(name) in (0, held.inode):
-            self.spaces.drop(name)
+            self._parted.append(self.spaces.open[name])
+            self.spaces.part(name)
 
     def _attach(self, name: str, source: dict[str, Any]) -> None:
         """Give a namespace that someone else made its name here."""

@@ -129,10 +129,14 @@ class Spaces:
 
     def drop(self, name: str) -> None:
         """Close what is held of a namespace: what is held keeps it alive."""
-        if space := self.open.pop(name, None):
+        if space := self.part(name):
             space.close()
+
+    def part(self, name: str) -> Space | None:
+        """As `drop`, but to be closed later, by who gets it."""
         if self._at == name:
             self._at = None
+        return self.open.pop(name, None)
 
     def nftables(self, name: str) -> Nftables:
         """The libnftables context of a namespace. Raises UnsupportedError where the library is missing."""

@@ -207,7 +207,8 @@ def flushed(deleted: Collection[Fact], created: Collection[Fact], live: Live) ->
             yield from (fact.ref for fact in live.on(home) if _needs_ipv4(fact))
     sources = {(ref.ns, split(ref)[0]) for ref in gone}
     if sources:
-        yield from (fact.ref for fact in live.of("route") if (fact.ref.ns, fact.attrs.get("src")) in sources)
+        near = (fact for ns in dict.fromkeys(ns for ns, _ in sources) for fact in live.within(ns))
+        yield from (f.ref for f in near if f.ref.kind == "route" and (f.ref.ns, f.attrs.get("src")) in sources)
 
 
 def takes(change: Change, live: Live) -> Iterable[Ref]:

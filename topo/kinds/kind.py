@@ -40,8 +40,8 @@ class DesiredView(Protocol):
     def get(self, ref: Ref) -> Fact | None:
         """The desired fact of this ref."""
 
-    def on(self, link: Ref) -> Iterable[Fact]:
-        """Every desired fact that sits on this link (`topo.facts.links_of`)."""
+    def on(self, link: Ref, kind: str = "") -> Iterable[Fact]:
+        """Every desired fact, or every one of this kind, that sits on this link (`topo.facts.links_of`)."""
 
     def within(self, ns: str, kind: str) -> Iterable[Fact]:
         """Every desired fact of this kind in this namespace."""

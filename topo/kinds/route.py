@@ -223,7 +223,7 @@ def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
         if gateway and not onlink:
             needed += _reaching(fact, gateway, dev, desired)
         elif gateway and dev:  # the kernel wants the family to be alive on the link
-            needed += [f.ref for f in desired.on(link(ns, dev)) if f.ref.kind == "address"]
+            needed += [f.ref for f in desired.on(link(ns, dev), "address")]
     return dict.fromkeys(needed)
 
 

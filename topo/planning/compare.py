@@ -38,19 +38,20 @@ class View:
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self._on: dict[Ref, list[Fact]] | None = None
+        self._on: dict[tuple[Ref, str], list[Fact]] | None = None
         self._within: dict[tuple[str, str], list[Fact]] | None = None
 
     def get(self, ref: Ref) -> Fact | None:
         return self.facts.get(ref)
 
-    def on(self, link: Ref) -> Iterable[Fact]:
+    def on(self, link: Ref, kind: str = "") -> Iterable[Fact]:
         if self._on is None:
             self._on = {}
             for fact in self.facts.values():
                 for below in links_of(fact):
-                    self._on.setdefault(below, []).append(fact)
-        return self._on.get(link, ())
+                    self._on.setdefault((below, ""), []).append(fact)
+                    self._on.setdefault((below, fact.ref.kind), []).append(fact)
+        return self._on.get((link, kind), ())
 
     def within(self, ns: str, kind: str) -> Iterable[Fact]:
         if self._within is None:

@@ -163,9 +163,7 @@ def _ways(ref: Ref, change: Change, live: Live) -> Iterable[tuple[Ref, Ref, bool
         if was:
             yield ref, link(ref.ns, was), False
     if change.action in (DELETE, REPLACE):
-        for port in live.of("link"):
-            if port.ref.ns == ref.ns and port.attrs.get("master") == ref.key[0]:
-                yield port.ref, ref, False
+        yield from ((port, ref, False) for port in live.ports(ref))
 
 
 Steps = list[list[int]]
