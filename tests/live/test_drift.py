@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from sandbox.host import Host
+from sandbox.leaks import RECORD
 from sandbox.snapshot import output
 
 LAB = """
@@ -126,6 +127,7 @@ def _repaired(host: Host, before: dict[str, dict[str, Any]], words: tuple[str, .
     assert not missing, f"{missing} not in:\n{drifted.out}"
     assert words[-1] in host.ok("show", "--verbose", "drift").out
     host.ok("apply", host.directory / "lab.yaml")
+    assert json.loads((RECORD / "drift.json").read_text())["pending"] is None, "the run came to its end"
     host.same(before, but_for_macs=True)
     assert host.ok("diff", host.directory / "lab.yaml").code == 0
     host.ok("destroy", "drift")

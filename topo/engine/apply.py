@@ -274,7 +274,7 @@ class _Run:
         restore = still_needed(self.restore, state.desired)
         document, inodes = dict(state.desired.document), self.kernel.inodes(state.desired)
         new = Record(self.name, self.kernel.home(), document, None, False, restore, inodes, 0.0)
-        if old is None or records.update(old, time=0.0) != new:
+        if state.plan.changes or old is None or records.update(old, time=0.0) != new:
             records.save(new)
 
     def _bequeath(self) -> None:
