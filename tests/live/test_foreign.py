@@ -174,7 +174,7 @@ def test_name_taken_by_another_topology(host: Host) -> None:
         refused = host.topo("apply", lab)
     assert refused.code == 2, refused.text
     assert "br7" in refused.err
-    assert "another topology" in refused.err, "it says what has it"
+    assert "another topology, theirs" in refused.err, "it says what has it"
     host.ok("destroy", "theirs")
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple, NoReturn, Protocol
 from topo.changes import UPDATE, Change, Op
 from topo.engine import record as records
 from topo.engine.record import DamagedError, Record
-from topo.errors import ApplyError, InputError, StaleError, TopoError, UnsupportedError, VerifyError
-from topo.facts import HOST, Desired, Facts, Live, Ref, namespace
+from topo.errors import ApplyError, InputError, OwnershipError, StaleError, TopoError, UnsupportedError, VerifyError
+from topo.facts import HOST, Desired, Facts, Live, Ref, mark, namespace
 from topo.file.lowering import lower
 from topo.file.model import Topology
 from topo.kernel.outcome import Outcome, Progress
@@ -128,7 +128,10 @@ def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtf
     for ref in heirs:
         del restore[ref]
     wanted = resolve(desired, live, restore)
-    changes = diff(wanted, live, previous, adopt, restore)
+    try:
+        changes = diff(wanted, live, previous, adopt, restore)
+    except OwnershipError as error:
+        raise OwnershipError([(ref, _by_name(what)) for ref, what in error.taken]) from None
     spoken_of = wanted.external | (previous.external if previous else frozenset())
     warnings += [
         *kernel.warnings(wanted),
@@ -137,6 +140,13 @@ def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtf
     ]
     plan = Plan(desired.name, changes, wanted, tuple(warnings))
     return State(wanted, live, previous, record, plan, restore, heirs)
+
+
+def _by_name(what: str) -> str:
+    """What has a name, in words, with the name of the topology that a link group stands for, where it has a record."""
+    for name in records.names():
+        what = what.replace(f"another topology (group {mark(name):#x})", f"another topology, {name}")
+    return what
 
 
 def _heirs(desired: Desired, restore: Facts, previous: Desired | None) -> dict[Ref, str]:
