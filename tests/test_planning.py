@@ -367,7 +367,6 @@ def test_a_bridge_takes_over_a_nic_and_a_second_time_nothing_differs() -> None:
         [
             "create link br0",
             "update link nic0",
-            "update link br0",
             "create address br0 192.0.2.1/24",
             "create address br0 2001:db8::1/64",
             "update route 4 254 0.0.0.0/0 0",

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from topo.changes import CREATE, DELETE, Conntrack, Netns, Nft, Op, Request, Rtnl, Sysctl, Tun
 from topo.errors import KernelError
-from topo.facts import FOREIGN, OWN, Desired, Fact, Ref, mark
-from topo.kernel import acquaintances, announce, conntrack, netns, rtnl, sysctl, tun
+from topo.facts import FOREIGN, OWN, Desired, Fact, Ref, link, mark
+from topo.kernel import acquaintances, announce, conntrack, detour, netns, rtnl, sysctl, tun
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.sources import open_source
 from topo.kernel.spaces import Space, Spaces
@@ -46,6 +46,8 @@ class Executor:
         self._before: list[Fact] = []
         self._parted: list[Space] = []  # closed together, as each that ends makes the kernel slow at taking names away
         self._heirs: acquaintances.Heirs = {}
+        self._detours: dict[Ref, detour.Detour] = {}
+        self._ways: dict[str, detour.Way] = {}  # by namespace: open until what waits there has been sent
         self._total = 0
         self._prepared = False
 
@@ -54,6 +56,8 @@ class Executor:
         self._total = sum(map(len, stages))
         self._news = {op.ref: op.new for stage in stages for op in stage if op.new is not None}
         self._heirs = acquaintances.heirs(op for stage in stages for op in stage)
+        if self._heirs:
+            self._detours = detour.detours(op for stage in stages for op in stage)
         try:
             with self.spaces.away():
                 for stage in stages:
@@ -123,6 +127,10 @@ class Executor:
             self._parted.pop().close()
 
     def _op(self, op: Op) -> None:
+        if (self._detours or self._ways) and op.ref.kind in ("link", "address"):
+            self._divert(op)
+            if self._failed:
+                return
         if self._heirs and op.verb == CREATE and op.ref.kind == "address":
             self._introduce(op.ref)
         for item in KINDS[op.ref.kind].encode(op, self):
@@ -146,11 +154,29 @@ class Executor:
             for request in acquaintances.learn(self.spaces.get(address.ns), address.key[0], source):
                 self._queue(Op(_HINT, address, None, None), request)
 
+    def _divert(self, op: Op) -> None:
+        """Ahead of the first op of a handover comes the way round it; it ends with the last of it."""
+        if (way := self._ways.get(op.ref.ns)) and way.expect(op):
+            self._ask(op.ref.ns, self._waiting.pop(op.ref.ns, []))
+            way.await_addresses(self.spaces)
+            return
+        nic = link(op.ref.ns, op.ref.key[0])
+        found = self._detours.get(nic)
+        if found is None or not detour.begins(found, op):
+            return
+        del self._detours[nic]
+        self._flush()
+        if not self._failed:
+            way = detour.open_way(self.spaces, self, found)
+            if way is not None:
+                self._ways[nic.ns] = way
+                self._waiting[nic.ns] = _hints(nic, way.before)
+
     def _queue(self, op: Op, request: Rtnl) -> None:
         waiting = self._waiting.setdefault(request.ns, [])
         waiting.append((op, request))
         # Deletions wait for one another: together they cost the kernel one grace period, else one each.
-        if len(waiting) >= _PACKED and request.type != RTM_DELLINK:
+        if len(waiting) >= _PACKED and request.type != RTM_DELLINK and request.ns not in self._ways:
             self._send(request.ns)
 
     def _flush(self) -> None:
@@ -158,7 +184,18 @@ class Executor:
             self._send(ns)
 
     def _send(self, ns: str) -> None:
-        waiting = self._waiting.pop(ns, [])
+        waiting, way = self._waiting.pop(ns, []), self._ways.pop(ns, None)
+        if way is None:
+            self._ask(ns, waiting)
+            return
+        nic = way.target
+        try:
+            self._ask(ns, [*waiting, *_hints(nic, way.behind)])
+        finally:
+            way.close()
+        self._ask(ns, _hints(nic, way.afterwards))
+
+    def _ask(self, ns: str, waiting: Sequence[tuple[Op, Rtnl]]) -> None:
         space = self.spaces.get(ns)
         asked = list(_grouped(waiting, space, self.mark))
         packed = [message(r.type, r.flags, seq, r.body) for seq, (_, r) in enumerate(asked)]
@@ -235,6 +272,11 @@ class Executor:
             held = self.spaces.add(name, open_source(source, self.spaces.home))
         if source != {"name": name}:
             netns.name(f"/proc/self/fd/{held.fd}", name)
+
+
+def _hints(ref: Ref, requests: Iterable[Rtnl]) -> list[tuple[Op, Rtnl]]:
+    """Requests that may be refused."""
+    return [(Op(_HINT, ref, None, None), request) for request in requests]
 
 
 def _grouped(waiting: Sequence[tuple[Op, Rtnl]], space: Space, mark: int) -> Iterator[tuple[Op, Rtnl]]:

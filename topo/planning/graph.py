@@ -95,7 +95,7 @@ class Ordering:
             if op.verb == DELETE:
                 self.breaks[op.ref] = i
             elif i not in self.let_go:  # all is there before the NIC is let go
-                self.makes.setdefault(op.ref, i)  # and a bridge before it comes up
+                self.makes.setdefault(op.ref, i)
         for change in changes:  # a link that is renamed and replaced goes by its new name in other facts
             if change.live and change.live.ref != change.ref and change.live.ref in self.breaks:
                 self.breaks[change.ref] = self.breaks[change.live.ref]
@@ -238,8 +238,7 @@ def renamed_first(order: Ordering) -> Edges:
 
 
 def handing_over(order: Ordering) -> Edges:
-    """One after the other: taken, the NIC becomes a port, and the bridge comes up; the addresses are made in their new
-    place; the routes follow; the addresses leave their old place; given back, the NIC is let go."""
+    """One after the other, as `underlay.steps` has them; a bridge that goes does so behind all of it."""
     for steps in order.handovers:
         for k, before in enumerate(steps):
             yield from ((i, j) for after in steps[k + 1 :] for i in before for j in after)

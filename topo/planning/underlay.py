@@ -2,10 +2,8 @@
 
 Measured with pings every 5 ms and a TCP session (docs/seeds/underlay.md); where a step is out of place, packets are:
 
-- A bridge that is up without a carrier drops what it sends until the kernel has noticed its first port. So a new one
-  comes up when the NIC is its port.
-- From the NIC's becoming a port until the addresses have moved, a strict rp_filter drops what comes in. So all of the
-  handover is sent at once, behind everything else.
+- While the NIC becomes a port, or is let go, the kernel drops what comes in; and a strict rp_filter does until the addresses
+  have moved. So all of the handover is sent at once, behind everything else, and with a way round (kernel.detour).
 - A NIC that is a port still sends; one that is none no longer receives through the bridge. So it is let go last.
 """
 
@@ -171,23 +169,21 @@ Steps = list[list[int]]
 
 
 def step_by_step(ops: Sequence[Op], handover: Handover, live: Live) -> Iterator[Op]:
-    """The ops, and what a handover needs beside: a new bridge comes up by itself, the NIC is let go by itself, and the
-    addresses leave the bridge before it is deleted."""
+    """The ops, and what giving back needs beside: the NIC is let go by itself, and the addresses leave the bridge before it
+    is deleted."""
     bridge, nic, taking = handover
+    if taking:
+        yield from ops
+        return
     have = live.facts[nic]
     going = set()
     for op in ops:
         going |= {op.ref} if op.verb == DELETE else set()
-        if taking and op.ref == bridge and op.verb == CREATE and op.new and op.new.attrs.get("up"):
-            yield op._replace(new=_with(op.new, up=False))
-            yield Op(UPDATE, bridge, op.new, op.new, ("up",))
-        elif not taking and op.ref == nic and op.verb == UPDATE and "master" in op.attrs:
+        if op.ref == nic and op.verb == UPDATE and "master" in op.attrs:
             if rest := tuple(name for name in op.attrs if name != "master"):
                 yield op._replace(attrs=rest)
         else:
             yield op
-    if taking:
-        return
     back = {
         op.ref.key[1] for op in ops if op.verb == CREATE and op.ref.kind == "address" and op.ref.key[0] == nic.key[0]
     }
@@ -202,11 +198,11 @@ def _with(fact: Fact, **attrs: Any) -> Fact:
 
 
 def steps(ops: Sequence[Op], handover: Handover) -> Steps:
-    """Taken, the NIC becomes a port and the bridge comes up; the addresses and neighbours are made in their new place;
-    the routes follow; the addresses leave their old place; given back, the NIC is let go."""
+    """Taken, the NIC becomes a port; the addresses and neighbours are made in their new place; the routes follow; the
+    addresses leave their old place; given back, the NIC is let go."""
     bridge, nic, taking = handover
     source, target = (nic, bridge) if taking else (bridge, nic)
-    port, up, made, routes, gone = Steps(([], [], [], [], []))
+    port, made, routes, gone = Steps(([], [], [], []))
     for i, op in enumerate(ops):
         there = links_of(op.new) if op.new else ()
         if op.ref.kind in ("address", "neighbour"):
@@ -218,6 +214,4 @@ def steps(ops: Sequence[Op], handover: Handover) -> Steps:
             routes.append(i)
         elif op.ref == nic and op.verb == UPDATE and "master" in op.attrs:
             port.append(i)
-        elif taking and op.ref == bridge and op.verb == UPDATE and op.attrs == ("up",):
-            up.append(i)
-    return [port, up, made, routes, gone] if taking else [made, routes, gone, port]
+    return [port, made, routes, gone] if taking else [made, routes, gone, port]
