@@ -257,7 +257,8 @@ def test_leased_addresses_are_warned_of(host: Host, lan: None) -> None:
 def test_confirmed_or_given_back(host: Host, lan: None) -> None:
     """`--confirm`, for whoever sits behind the NIC."""
     before = host.settled()
-    host.ok("apply", "--confirm", "1s", SAMPLE)
+    host.ok("apply", "--confirm", "3s", SAMPLE)
     assert host.link("host", "eth0")["master"] == "mydr0"
+    assert until(lambda: "master" not in host.link("host", "eth0"), 30)
     host.same(before)
     host.ok("destroy", "underlay")
