@@ -226,6 +226,138 @@ def test_only_what_the_file_promises(host: Host) -> None:
     assert warned(host, host.file(NAT + mine)) == []
 
 
+EMPTY = {
+    "filter": ":INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\n",
+    "mangle": ":PREROUTING ACCEPT\n:INPUT ACCEPT\n:FORWARD ACCEPT\n:OUTPUT ACCEPT\n:POSTROUTING ACCEPT\n",
+}
+
+
+def old(text: str, program: str = "iptables-legacy") -> None:
+    subprocess.run([f"{program}-restore"], input=text, text=True, check=True)
+
+
+def forwarding(policy: str, rules: str = "", table: str = "filter") -> str:
+    """A table of iptables' with these rules, a line each, in its FORWARD."""
+    chains = EMPTY[table].replace("FORWARD ACCEPT", f"FORWARD {policy}")
+    return f"*{table}\n{chains}:SSH -\n" + "".join(f"-A {rule}\n" for rule in rules.splitlines()) + "COMMIT\n"
+
+
+@pytest.fixture
+def legacy() -> Iterator[None]:
+    """iptables-legacy. Its tables cannot be removed, so they are left empty."""
+    yield
+    for program in ("iptables-legacy", "ip6tables-legacy"):
+        for table, chains in EMPTY.items():
+            old(f"*{table}\n{chains}COMMIT\n", program)
+
+
+@pytest.mark.usefixtures("legacy")
+def test_dockers_policy_in_iptables_legacy(host: Host) -> None:
+    old(DOCKERS)
+    (line,) = warned(host, host.file(NAT))
+    assert line.startswith("warning: the iptables-legacy chain filter FORWARD drops packets from br0 and to br0")
+    assert cures(line) == [f"iptables-legacy -I DOCKER-USER -{way} br0 -j ACCEPT" for way in "io"]
+    assert through(host) == (False, False)
+    host.run("iptables-legacy -I DOCKER-USER -i br0 -j ACCEPT")
+    (line,) = warned(host, host.directory / "lab.yaml")
+    assert " drops packets to br0, " in line
+    host.run("iptables-legacy -A DOCKER-USER -o br0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
+    assert through(host) == (True, False)
+    (line,) = warned(host, host.directory / "lab.yaml")
+    cure(host, line)
+    assert warned(host, host.directory / "lab.yaml") == []
+    assert through(host) == (True, True)
+
+
+@pytest.mark.usefixtures("legacy")
+def test_a_policy_of_iptables_legacy(host: Host) -> None:
+    """In filter, and in mangle, which packets pass as well."""
+    for table, option in (("filter", ""), ("mangle", " -t mangle")):
+        old(forwarding("DROP", table=table))
+        (line,) = warned(host, host.file(NAT))
+        assert f"the iptables-legacy chain {table} FORWARD drops packets from br0 and to br0" in line
+        assert cures(line)[0] == f"iptables-legacy{option} -I FORWARD -i br0 -j ACCEPT"
+        assert through(host) == (False, False)
+        cure(host, line)
+        assert warned(host, host.directory / "lab.yaml") == []
+        assert through(host) == (True, True)
+
+
+ANSWERS = "FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n"
+OLD_LETTING = (
+    "FORWARD -i br+ -j ACCEPT\nFORWARD -o br0 -j ACCEPT",
+    ANSWERS + "FORWARD -i br0 -o up0 -j ACCEPT\nFORWARD ! -i br0 -o br0 -p tcp -m tcp --dport 80 -j ACCEPT",
+    ANSWERS + "FORWARD -s 10.40.0.0/24 -j ACCEPT\nFORWARD -m conntrack --ctstate DNAT -j ACCEPT",
+    ANSWERS + "FORWARD -m comment --comment all -g SSH\nSSH ! -p udp -j ACCEPT",
+    "FORWARD -p udp -j DROP\nFORWARD -j LOG\nFORWARD\nFORWARD -m state --state NEW,ESTABLISHED -j ACCEPT",
+    "FORWARD -j SSH\nFORWARD -j ACCEPT\nSSH -i eth7 -j DROP\nSSH -j RETURN\nSSH -j DROP",
+    ANSWERS + "FORWARD -p tcp -m multiport --dports 80,8000 -j ACCEPT",
+    ANSWERS + "FORWARD -m mark ! --mark 7 -j ACCEPT",
+)
+OLD_STOPPING = (
+    "FORWARD -i br1+ -j ACCEPT\nFORWARD -o br00 -j ACCEPT",
+    ANSWERS + "FORWARD ! -i br0 -o up0 -j ACCEPT\nFORWARD -i up0 -o br0 -p tcp -m tcp ! --dport 80 -j ACCEPT",
+    ANSWERS + "FORWARD ! -s 10.40.0.0/24 -o up0 -j ACCEPT\nFORWARD -s 10.41.0.0/16 -j ACCEPT",
+    "FORWARD -m conntrack ! --ctstate INVALID -g SSH\nFORWARD -j ACCEPT\nSSH -p udp -m udp --dport 1:65535 -j ACCEPT",
+    "FORWARD -j REJECT\nFORWARD -j ACCEPT",
+    "FORWARD -j SSH\nSSH -i eth7 -j ACCEPT\nSSH -j RETURN\nSSH -j ACCEPT",
+    ANSWERS + "FORWARD -p tcp -m multiport --dports 81,8001 -j DROP",
+)
+
+
+@pytest.mark.usefixtures("legacy")
+def test_rules_of_many_kinds_in_iptables_legacy(host: Host) -> None:
+    """What is foretold of each comes true, for real connections."""
+    host.ok("apply", host.file(NAT))
+    for rules, lets in [(rules, True) for rules in OLD_LETTING] + [(rules, False) for rules in OLD_STOPPING]:
+        old(forwarding("DROP", rules))
+        plan = topo.plan(topo.loads(NAT))
+        assert len(plan.warnings) == (0 if lets else 1), (rules, plan.warnings)
+        assert through(host) == (lets, lets), rules
+
+
+@pytest.mark.usefixtures("legacy")
+def test_drops_of_iptables_legacy_for_others(host: Host) -> None:
+    old(forwarding("ACCEPT", "FORWARD -s 10.41.0.0/24 -j DROP\nFORWARD -d 10.40.0.99 -j DROP\nFORWARD -o br7 -j DROP"))
+    assert warned(host, host.file(NAT)) == []
+    assert through(host) == (True, True)
+
+
+@pytest.mark.usefixtures("legacy")
+def test_ip6tables_legacy(host: Host) -> None:
+    host.run("ip addr add fd02::1/64 dev up0 nodad")
+    host.run("ip -6 route add default via fd02::2")
+    host.run("ip addr add fd02::2/64 dev eth0 nodad", "outside")
+    host.run("ip -6 route add default via fd02::1", "outside")
+    router = NAT.partition("nat:")[0].replace("10.40.0.0/24", "fd40::/64") + "forwarding: true\n"
+    old(
+        forwarding("DROP", "FORWARD -i br0 -s fd41::/64 -j ACCEPT\nFORWARD -i br7 -d fd00::/8 -j ACCEPT"),
+        "ip6tables-legacy",
+    )
+    (line,) = warned(host, host.file(router))
+    assert "the ip6tables-legacy chain filter FORWARD drops packets from br0 and to br0" in line
+    assert host.silent("web", "fd02::2")
+    cure(host, line)
+    assert warned(host, host.directory / "lab.yaml") == []
+    assert host.ping("web", "fd02::2")
+
+
+def test_reading_makes_no_table(host: Host) -> None:
+    """Asking for a table of iptables-legacy makes it, so only those that are there are asked for."""
+    host.run("ip netns add elsewhere")
+    tables = [f"/proc/net/{family}_tables_names" for family in ("ip", "ip6")]
+    inside = "from: {name: elsewhere}, forwarding: true, bridges: {br5: {subnet: 10.45.0.0/24}}"
+    lab = host.file(f"topology: lab\nnamespaces:\n  there: {{{inside}}}\n")
+    assert warned(host, lab) == []
+    assert [host.run(f"cat {path}", "elsewhere") for path in tables] == ["", ""]
+    host.run("iptables-legacy -P FORWARD DROP", "elsewhere")
+    assert host.run(f"cat {tables[0]}", "elsewhere") == "filter\n"
+    (line,) = warned(host, lab)
+    assert "the iptables-legacy chain filter FORWARD in namespace there drops packets from br5" in line
+    host.ok("destroy", "lab")
+    host.run("ip netns del elsewhere")
+
+
 def test_within_a_bridge_where_br_netfilter_is_on(host: Host) -> None:
     path = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
     assert path.exists(), "this kernel has no br_netfilter: modprobe br_netfilter"

@@ -14,8 +14,10 @@ from typing import Any, Final, NamedTuple
 from topo.errors import KernelError
 from topo.facts import HOST, Desired, Fact, Ref, link
 from topo.kernel import rtnl, sysctl
+from topo.kernel.nft_chains import NftChains
 from topo.kernel.spaces import Spaces
-from topo.kernel.verdicts import ESTABLISHED, IPV4, IPV6, NEW, Chain, Packet, Tables
+from topo.kernel.verdicts import ESTABLISHED, IPV4, IPV6, NEW, Chain, Packet, Tables, swallows
+from topo.kernel.xtables import LegacyChains
 from topo.kinds.nft import stale_flows, table_name
 from topo.wire import AF_INET, AF_INET6, RTM_GETROUTE, RTMSG, U32, attr, attributes, pack_ip
 
@@ -63,15 +65,15 @@ def _of_namespace(spaces: Spaces, desired: Desired, ns: str) -> Iterator[str]:
     bridged = {family for family, path in _BRIDGE_NF.items() if sysctl.read(path) == "1"}
     if not forwarding and not bridged:
         return
-    tables = Tables(spaces.netfilter(ns))
-    chains = [chain for chain in tables.forward if chain.table != table_name(desired.name)]
+    engines: tuple[Tables, ...] = (NftChains(spaces.netfilter(ns)), LegacyChains())
+    chains = [(tables, c) for tables in engines for c in tables.forward if c.table != table_name(desired.name)]
     if not chains:
         return
     ways = [way for family in forwarding for way in _forwarded(spaces, desired, ns, family)]
     bridges = _bridges(desired, ns) if bridged else {}
     ways += [_bridged(name, family) for name, families in bridges.items() for family in families & bridged]
-    for chain in chains:
-        stopped = {(way.ifname, way.direction): None for way in ways if tables.swallows(chain, way.packet)}
+    for tables, chain in chains:
+        stopped = {(way.ifname, way.direction): None for way in ways if swallows(tables, chain, way.packet)}
         if stopped:
             yield _words(tables, chain, list(stopped), ns)
 
@@ -187,12 +189,17 @@ def _words(tables: Tables, chain: Chain, stopped: list[tuple[str, str]], ns: str
     what = " and ".join(f"{direction} {', '.join(names)}" for direction, names in by_direction.items())
     where = "" if ns == HOST else f" in namespace {ns}"
     cure = "; ".join(dict.fromkeys(_cure(tables, chain, stopped)))
-    return f"the nftables chain {chain.place()}{where} drops packets {what}, and an accept of topo's cannot override that; let them pass: {cure}"
+    engine = chain.program or "nftables"
+    return f"the {engine} chain {chain.place()}{where} drops packets {what}, and an accept of topo's cannot override that; let them pass: {cure}"
 
 
 def _cure(tables: Tables, chain: Chain, stopped: list[tuple[str, str]]) -> Iterator[str]:
     """The commands that let through what is stopped."""
-    program = {IPV4: "iptables", IPV6: "ip6tables"}.get(chain.family, "") if chain.table == "filter" else ""
+    program = chain.program
+    if chain.table == "filter":
+        program = program or {IPV4: "iptables", IPV6: "ip6tables"}.get(chain.family, "")
+    elif program:
+        program += f" -t {chain.table}"
     for ifname, direction in stopped:
         if direction == WITHIN and (ifname, FROM) in stopped:
             continue

@@ -1,45 +1,37 @@
-"""What the rules of others would do with a packet: nftables' chains, read and followed (linux/netfilter/nf_tables.h).
+"""What the rules of others would do with a packet, whichever of the kernel's two engines has them.
 
-The kernel is asked for chains, and for the rules of those chains only that the packet comes through. What this does not
-understand (sets, most matches of iptables' extensions) may match or not: then the answer is that nobody can tell.
-iptables' rules are among them where iptables is the one that works on nftables; the older one's are not seen.
+What is not understood (sets of intervals, most matches of iptables' extensions) may match or not: then the answer is that
+nobody can tell.
 """
 
 from __future__ import annotations
 
-import errno
-import socket
 import struct
 import sys
-from collections.abc import Iterator
-from typing import Final, NamedTuple
-
-from topo.errors import KernelError
-from topo.kernel.conntrack import IPS_DST_NAT
-from topo.kernel.netfilter import dump
-from topo.wire import BE16, STR, attr_str, attribute_list, attributes
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 FORWARD: Final = 2  # NF_INET_FORWARD of linux/netfilter.h
-IPV4, IPV6 = 2, 10  # NFPROTO_*
-_INET: Final = 1
-FAMILIES: Final = {_INET: "inet", IPV4: "ip", IPV6: "ip6"}
+INET, IPV4, IPV6 = 1, 2, 10  # NFPROTO_*
+FAMILIES: Final = {INET: "inet", IPV4: "ip", IPV6: "ip6"}
 ESTABLISHED, NEW = 2, 8  # bits of a connection's state, NF_CT_STATE_BIT of linux/netfilter/nf_conntrack_common.h
+DROP, ACCEPT, CONTINUE, JUMP, GOTO, RETURN = 0, 1, -1, -3, -4, -5  # NF_*, NFT_*
+MOST: Final = 1000  # rules of a chain that are looked at
 
-_NFTABLES: Final = 10 << 8  # NFNL_SUBSYS_NFTABLES
-_GETCHAIN, _GETRULE, _GETSETELEM = 4, 7, 13
-_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_USE = 1, 3, 4, 5, 6
-_HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
-_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
-_LIST_TABLE, _LIST_SET, _LIST_ELEMENTS, _ELEMENT_FLAGS = 1, 2, 3, 3
-_MOST: Final = 1000  # rules of a chain that are looked at
-
-_DROP, _ACCEPT, _CONTINUE, _JUMP, _GOTO, _RETURN = 0, 1, -1, -3, -4, -5  # NF_*, NFT_*
-_META_PROTOCOL, _META_IIFNAME, _META_OIFNAME, _META_NFPROTO, _META_L4PROTO = 1, 6, 7, 15, 16
-_NETWORK, _TRANSPORT = 1, 2  # NFT_PAYLOAD_*_HEADER
-_CT_STATE, _CT_STATUS = 0, 2
-_ETHERTYPES: Final = {IPV4: 0x0800, IPV6: 0x86DD}
-_SILENT: Final = frozenset({"counter", "log", "notrack", "last", "quota"})
+_SNAT, _DNAT = 1 << 6, 1 << 7  # XT_CONNTRACK_STATE_* of linux/netfilter/xt_conntrack.h
 _CONNTRACK_STATE, _CONNTRACK_INFO = 1, struct.Struct("=146xHHH")  # xt_conntrack_mtinfo2 and 3: flags, inverse, states
+
+Verdict = tuple[int, str]
+"""A verdict, and the chain that it leads to."""
+NONE: Final[Verdict] = (CONTINUE, "")
+
+Judgement = tuple[bool | None, Verdict]
+"""Whether a rule matches (None: perhaps), and its verdict."""
+UNKNOWN: Final[Judgement] = (None, (ACCEPT, ""))
+
+_SILENT: Final = frozenset(
+    {"CLASSIFY", "CONNMARK", "CT", "DSCP", "LOG", "MARK", "NFLOG", "SET", "TCPMSS", "TEE", "TRACE"}
+)
 
 
 class Packet(NamedTuple):
@@ -57,101 +49,37 @@ class Packet(NamedTuple):
 
 
 class Chain(NamedTuple):
+    """A base chain of hook forward. `program`: the command that has it, where nft has not."""
+
     family: int
     table: str
     name: str
     drops: bool  # its policy
-    priority: int
+    program: str = ""
 
     def place(self) -> str:
-        """Its family, table and name, as nft's commands take them."""
-        return f"{FAMILIES[self.family]} {self.table} {self.name}"
+        """Its family, table and name, as nft's commands take them; table and name for others."""
+        words = (self.table, self.name) if self.program else (FAMILIES[self.family], self.table, self.name)
+        return " ".join(words)
 
 
-class Tables:
-    """The chains of one namespace; `sock` is a NETLINK_NETFILTER socket in it."""
+class Tables(Protocol):
+    """The rules that one engine has in one namespace."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._sizes: dict[tuple[int, str, str], int] = {}
-        self._rules: dict[tuple[int, str, str], list[_Rule]] = {}
-        self._elements: dict[tuple[int, str, str], dict[bytes, _Verdict] | None] = {}
-        self.forward: list[Chain] = sorted(self._chains(), key=lambda chain: chain.priority)
-
-    def _chains(self) -> Iterator[Chain]:
-        """The base chains of hook forward; of all, what they are called and how many rules they have is remembered."""
-        try:
-            entries = dump(self._sock, _NFTABLES | _GETCHAIN)
-        except KernelError as error:
-            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
-                return
-            raise
-        for family, body in entries:
-            if family not in FAMILIES:
-                continue
-            found = attributes(body)
-            table, name = STR.unpack(found[_CHAIN_TABLE]), STR.unpack(found[_CHAIN_NAME])
-            self._sizes[family, table, name] = _number(found, _CHAIN_USE)
-            hook = attributes(found.get(_CHAIN_HOOK, b""))
-            if hook and _number(hook, _HOOK_NUMBER) == FORWARD:
-                drops = _signed(found.get(_CHAIN_POLICY, b"\1")) == _DROP
-                yield Chain(family, table, name, drops, _signed(hook[_HOOK_PRIORITY]))
+    forward: list[Chain]
 
     def has(self, family: int, table: str, name: str) -> bool:
-        return (family, table, name) in self._sizes
+        """Whether there is such a chain."""
+        ...
 
-    def swallows(self, chain: Chain, packet: Packet) -> bool:
-        """Whether the packet ends in this chain for certain."""
-        if chain.family not in (_INET, packet.family):
-            return False
-        walk = _Walk(self, chain, packet)
-        verdict = walk.through(chain.name)
-        return not walk.perhaps and (verdict == _DROP or (verdict is None and chain.drops))
-
-    def rules(self, chain: Chain, name: str) -> list[_Rule] | None:
+    def rules(self, chain: Chain, name: str) -> Sequence[Any] | None:
         """The rules of a chain in the table of another; None where they are too many to look at."""
-        key = (chain.family, chain.table, name)
-        if self._sizes.get(key, 0) > _MOST:
-            return None
-        if key not in self._rules:
-            only = attr_str(_RULE_TABLE, chain.table) + attr_str(_RULE_CHAIN, name)
-            entries = dump(self._sock, _NFTABLES | _GETRULE, chain.family, only)
-            self._rules[key] = [_rule(entry.body) for entry in entries]
-        return self._rules[key]
+        ...
 
-    def elements(self, chain: Chain, name: str) -> dict[bytes, _Verdict] | None:
-        """The keys of a set, or of a map with the verdicts that they lead to; None where it holds intervals."""
-        key = (chain.family, chain.table, name)
-        if key not in self._elements:
-            only = attr_str(_LIST_TABLE, chain.table) + attr_str(_LIST_SET, name)
-            entries = dump(self._sock, _NFTABLES | _GETSETELEM, chain.family, only)
-            lists = (attributes(entry.body).get(_LIST_ELEMENTS, b"") for entry in entries)
-            found = [attributes(element) for held in lists for _, element in attribute_list(held)]
-            exact = not any(_number(e, _ELEMENT_FLAGS) for e in found)
-            self._elements[key] = {_value(e.get(1, b"")): _verdict(e.get(2, b"")) for e in found} if exact else None
-        return self._elements[key]
+    def judge(self, rule: Any, walk: Walk) -> Judgement: ...
 
 
-_Rule = list[tuple[str, dict[int, bytes]]]
-"""The expressions of a rule: their names and attributes."""
-
-_Verdict = tuple[int, str]
-"""A verdict, and the chain that it leads to."""
-_NONE: Final[_Verdict] = (_CONTINUE, "")
-
-_Registers = dict[int, bytes | None]
-"""What was loaded, by the slot where it begins; None for what is not known."""
-
-
-def _rule(body: bytes) -> _Rule:
-    found = []
-    for _, element in attribute_list(attributes(body).get(_RULE_EXPRESSIONS, b"")):
-        parts = attributes(element)
-        found.append((STR.unpack(parts[1]), attributes(parts.get(2, b""))))
-    return found
-
-
-class _Walk:
+class Walk:
     """One packet's way. `perhaps`: it may have been accepted on it."""
 
     def __init__(self, tables: Tables, base: Chain, packet: Packet) -> None:
@@ -166,153 +94,35 @@ class _Walk:
             return None
         unsure = False
         for rule in rules:
-            matched, (verdict, target) = self._judge(rule)
-            if verdict in (_JUMP, _GOTO):
+            matched, (verdict, target) = self.tables.judge(rule, self)
+            if matched is False:
+                continue
+            if verdict in (JUMP, GOTO):
                 inner = self.through(target)
-                verdict = inner if inner is not None else _RETURN if verdict == _GOTO else _CONTINUE
+                verdict = inner if inner is not None else RETURN if verdict == GOTO else CONTINUE
             sure = matched is True and not unsure
-            if verdict == _CONTINUE:
+            if verdict == CONTINUE:
                 continue
             if sure:
-                return None if verdict == _RETURN else verdict
-            if verdict == _ACCEPT:
+                return None if verdict == RETURN else verdict
+            if verdict == ACCEPT:
                 self.perhaps = True
-            elif verdict == _RETURN:
+            elif verdict == RETURN:
                 unsure = True
         return None
 
-    def _judge(self, rule: _Rule) -> tuple[bool | None, _Verdict]:
-        """Whether a rule matches (None: perhaps), and its verdict."""
-        registers: _Registers = {}
-        matched: bool | None = True
-        one: bool | None
-        for name, found in rule:
-            one, verdict = True, _NONE
-            if name == "immediate":
-                verdict = _verdict(found.get(2, b""))
-            elif name == "reject" or (name == "target" and STR.unpack(found.get(1, b"")) == "REJECT"):
-                verdict = (_DROP, "")
-            elif name == "lookup":
-                one, verdict = self._look_up(found, registers)
-            elif name in _LOADS:
-                registers[_register(found, 2 if name == "bitwise" else 1)] = _LOADS[name](found, self.packet, registers)
-                continue
-            elif name in _SILENT:
-                continue
-            else:
-                one = _TESTS[name](found, self.packet, registers) if name in _TESTS else None
-            if verdict != _NONE:
-                return matched, verdict
-            if one is False:
-                return False, _NONE
-            matched = matched if one else None
-        return matched, _NONE
 
-    def _look_up(self, found: dict[int, bytes], registers: _Registers) -> tuple[bool | None, _Verdict]:
-        """Whether what the registers hold is in a set, and the verdict that a map has for it."""
-        elements = self.tables.elements(self.base, STR.unpack(found.get(1, b"")))
-        value = _joined(registers, _register(found, 2), len(next(iter(elements)))) if elements else b""
-        if elements is None or value is None:
-            self.perhaps = self.perhaps or 3 in found  # a map that leads nobody knows where
-            return None, _NONE
-        inverse = bool(_number(found, 5) & 1)
-        return (value in elements) != inverse, elements.get(value, _NONE)
+def swallows(tables: Tables, chain: Chain, packet: Packet) -> bool:
+    """Whether the packet ends in this chain for certain."""
+    if chain.family not in (INET, packet.family):
+        return False
+    walk = Walk(tables, chain, packet)
+    verdict = walk.through(chain.name)
+    return not walk.perhaps and (verdict == DROP or (verdict is None and chain.drops))
 
 
-def _joined(registers: _Registers, slot: int, size: int) -> bytes | None:
-    """What a set is asked for: one value, or several behind one another, each in whole registers."""
-    key = b""
-    while len(key) < size:
-        value = registers.get(slot)
-        if not value:
-            return None
-        value += bytes(-len(value) % 4)
-        key, slot = key + value, slot + len(value) // 4
-    return key[:size]
-
-
-def _register(found: dict[int, bytes], attribute: int) -> int:
-    """The slot of 32 bits in which a register begins: NFT_REG_1 to 4 are four of them each."""
-    number = _number(found, attribute)
-    return 8 + 4 * (number - 1) if 1 <= number <= 4 else number
-
-
-def _number(found: dict[int, bytes], attribute: int) -> int:
-    return int.from_bytes(found.get(attribute, b""), "big")
-
-
-def _value(data: bytes) -> bytes:
-    """NFTA_DATA_VALUE."""
-    return attributes(data).get(1, b"")
-
-
-def _verdict(data: bytes) -> _Verdict:
-    """NFTA_DATA_VERDICT: code and chain."""
-    found = attributes(attributes(data).get(2, b""))
-    return (_signed(found[1]), STR.unpack(found.get(2, b""))) if 1 in found else _NONE
-
-
-def _signed(data: bytes) -> int:
-    return int.from_bytes(data, "big", signed=True)
-
-
-# -- what a packet is asked ----------------------------------------------------------------------------------------
-
-
-def _meta(found: dict[int, bytes], packet: Packet, _: _Registers) -> bytes | None:
-    return {
-        _META_PROTOCOL: BE16.pack(_ETHERTYPES[packet.family]),
-        _META_IIFNAME: packet.iif.encode().ljust(16, b"\0"),
-        _META_OIFNAME: packet.oif.encode().ljust(16, b"\0"),
-        _META_NFPROTO: bytes([packet.family]),
-        _META_L4PROTO: bytes([packet.protocol]),
-    }.get(_number(found, 2))
-
-
-def _payload(found: dict[int, bytes], packet: Packet, _: _Registers) -> bytes | None:
-    base, at, size = (_number(found, n) for n in (2, 3, 4))
-    if base == _TRANSPORT:
-        return BE16.pack(packet.port) if (at, size) == (2, 2) and packet.port is not None else None
-    if base != _NETWORK:
-        return None
-    first, length, protocol_at = (12, 4, 9) if packet.family == IPV4 else (8, 16, 6)
-    for start, address in ((first, packet.source), (first + length, packet.destination)):
-        if address is not None and start <= at and at + size <= start + length:
-            return address[at - start : at - start + size]
-    return bytes([packet.protocol]) if (at, size) == (protocol_at, 1) else None
-
-
-def _ct(found: dict[int, bytes], packet: Packet, _: _Registers) -> bytes | None:
-    bits = {_CT_STATE: packet.state, _CT_STATUS: IPS_DST_NAT if packet.published else 0}.get(_number(found, 2))
-    return None if bits is None else bits.to_bytes(4, sys.byteorder)
-
-
-def _bitwise(found: dict[int, bytes], _: Packet, registers: _Registers) -> bytes | None:
-    value, mask, xor = registers.get(_register(found, 1)), _value(found.get(4, b"")), _value(found.get(5, b""))
-    if value is None or len(mask) != len(value) or len(xor) != len(value):
-        return None
-    return bytes(v & m ^ x for v, m, x in zip(value, mask, xor, strict=True))
-
-
-def _cmp(found: dict[int, bytes], _: Packet, registers: _Registers) -> bool | None:
-    value, data = registers.get(_register(found, 1)), _value(found.get(3, b""))
-    if value is None or len(value) < len(data):
-        return None
-    value = value[: len(data)]  # an interface's name may be the beginning of one
-    operators = (value == data, value != data, value < data, value <= data, value > data, value >= data)
-    return operators[_number(found, 2)]
-
-
-def _range(found: dict[int, bytes], _: Packet, registers: _Registers) -> bool | None:
-    value, first, last = registers.get(_register(found, 1)), _value(found.get(3, b"")), _value(found.get(4, b""))
-    if value is None or len(value) != len(first):
-        return None
-    return (first <= value <= last) == (_number(found, 2) == 0)
-
-
-def _extension(found: dict[int, bytes], packet: Packet, _: _Registers) -> bool | None:
-    """A match of iptables': comments and states are understood."""
-    name, revision, info = STR.unpack(found.get(1, b"")), _number(found, 2), found.get(3, b"")
+def extension(name: str, revision: int, info: bytes, packet: Packet) -> bool | None:
+    """A match of iptables', which both engines have: comments and states are understood."""
     if name == "comment":
         return True
     if name == "state" and len(info) >= 4:
@@ -320,10 +130,17 @@ def _extension(found: dict[int, bytes], packet: Packet, _: _Registers) -> bool |
     if name == "conntrack" and revision >= 2 and len(info) >= _CONNTRACK_INFO.size:
         flags, inverse, states = _CONNTRACK_INFO.unpack_from(info)
         if flags & _CONNTRACK_STATE:
-            same = bool(packet.state & states) != bool(inverse & _CONNTRACK_STATE)
+            has = packet.state | (_DNAT if packet.published else 0)
+            if states & _SNAT and not has & states:
+                return None  # what was forwarded before may have another source since
+            same = bool(has & states) != bool(inverse & _CONNTRACK_STATE)
             return same if not same or flags == _CONNTRACK_STATE else None
     return None
 
 
-_LOADS: Final = {"meta": _meta, "payload": _payload, "ct": _ct, "bitwise": _bitwise}
-_TESTS: Final = {"cmp": _cmp, "range": _range, "match": _extension}
+def target(name: str) -> Judgement:
+    """What an extension of iptables' does that is a rule's target (iptables-extensions(8)): one that is not known may
+    let the packet pass, as NFQUEUE does if its program wants it."""
+    if name == "REJECT":
+        return True, (DROP, "")
+    return (True, NONE) if name in _SILENT else UNKNOWN
