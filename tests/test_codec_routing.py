@@ -666,8 +666,14 @@ def test_sysctl() -> None:
     device = fact("sysctl", ("net/ipv4/conf/eth0/forwarding",), value="0")
     facts = {f.ref: f for f in (rp_filter, everywhere, forward, device)}
     (write,) = SYSCTL.encode(Op(UPDATE, rp_filter.ref, rp_filter, None), LINKS)
-    assert write == (NS, "net/ipv4/conf/eth0/rp_filter", "1")
+    assert write == (NS, "net/ipv4/conf/eth0/rp_filter", "1", False)
     assert SYSCTL.encode(Op(DELETE, rp_filter.ref, None, rp_filter), LINKS) == []
+    default = fact("sysctl", ("net/ipv6/conf/br0/accept_ra",), value="0", optional=True)
+    (write,) = SYSCTL.encode(Op(UPDATE, default.ref, default, None), LINKS)
+    assert write == (NS, "net/ipv6/conf/br0/accept_ra", "0", True)
+    nowhere = Fact(default.ref, {"value": None})
+    assert SYSCTL.compare(default, nowhere) == SYSCTL.compare(nowhere, default) == ()
+    assert SYSCTL.encode(Op(UPDATE, default.ref, nowhere, default), LINKS) == []
     ports = fact("sysctl", ("net/ipv4/ip_local_port_range",), value="1024 65000")
     assert SYSCTL.compare(ports, Fact(ports.ref, {"value": "1024\t65000\n"})) == ()
     assert SYSCTL.compare(ports, Fact(ports.ref, {"value": "1024\t65001"})) == ("value",)

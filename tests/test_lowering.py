@@ -91,10 +91,35 @@ def test_a_thousand_by_range_and_fast() -> None:
         start = time.perf_counter()
         desired = lower(topology)
         best = min(best, time.perf_counter() - start)
-    assert len(desired.facts) == 1000 * 5 + 2
+    assert len(desired.facts) == 1000 * 5 + 3
     assert len({ref for ref in desired.facts if ref.kind == "link" and ref.ns == "host"}) == 1001
     assert ("eth0", "10.0.3.233/16") in keys(desired, "address", "h1000")
     assert best < 0.3  # 15 ms on an idle machine; the limit is for a busy one
+
+
+def test_bridges_that_route_take_no_router_advertisements() -> None:
+    """Unless the file says otherwise, in whichever way."""
+    bridges = {
+        "br0": {"subnet": "10.0.0.0/24"},
+        "mine": {"subnet": "10.0.1.0/24", "sysctls": {"ipv6.accept_ra": 2}},
+        "br2": {"addresses": ["10.0.2.1/24"]},
+        "br3": {"subnet": "10.0.3.0/24", "take_over": "nic0"},
+        "br4": {"subnet": "10.0.4.0/24", "external": True},
+        "br5": {"subnet": "fd05::/64"},
+    }
+    stated = {"net.ipv6.conf.br5.accept_ra": 1}
+    desired = lowered(
+        bridges=bridges, sysctls=stated, namespaces={"ns": {"bridges": {"br0": {"subnet": "10.1.0.0/24"}}}}
+    )
+    default = {"value": "0", "optional": True}
+    assert {(ref.ns, *ref.key): fact.attrs for ref, fact in desired.facts.items() if ref.kind == "sysctl"} == {
+        ("host", "net/ipv6/conf/br0/accept_ra"): default,
+        ("host", "net/ipv6/conf/mine/accept_ra"): {"value": "2"},
+        ("host", "net/ipv6/conf/br5/accept_ra"): {"value": "1"},
+        ("ns", "net/ipv6/conf/br0/accept_ra"): default,
+    }
+    everywhere = lowered(bridges={"br0": bridges["br0"]}, defaults={"sysctls": {"ipv6.accept_ra": 1}})
+    assert attrs(everywhere, "sysctl", "host", "net/ipv6/conf/br0/accept_ra") == {"value": "1"}
 
 
 def test_derived_names_are_short_stable_and_told_apart() -> None:

@@ -65,11 +65,12 @@ class Netns(NamedTuple):
 
 
 class Sysctl(NamedTuple):
-    """Write one file under /proc/sys as seen in namespace `ns`; `path` has slashes."""
+    """Write one file under /proc/sys as seen in namespace `ns`; `path` has slashes. `optional`: where there is one."""
 
     ns: str
     path: str
     value: str
+    optional: bool = False
 
 
 class Nft(NamedTuple):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sandbox.host import ROOT, Host, until
-from sandbox.snapshot import inside, read_json
+from sandbox.host import ROOT, Host
+from sandbox.snapshot import read_json
 
 from interop.beside import beside
 from interop.bridging import CASES, DUAL, SAMPLE, by_docker, by_topo, more, outside, with_tables
@@ -125,26 +123,3 @@ def test_the_bridge_is_as_dockers(host: Host, request: pytest.FixtureRequest) ->
         assert ports("docker0") == [target, target], "Docker has all of them in hairpin mode"
         assert target | {"hairpin": False} in ports("br0")
         host.ok("destroy", SAMPLE)
-
-
-ADVERTISE = """
-import socket
-s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
-s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
-prefix = bytes([3, 4, 64, 192]) + (3600).to_bytes(4, "big") * 2 + bytes(4) + socket.inet_pton(socket.AF_INET6, "fd66::")
-s.sendto(bytes([134, 0, 0, 0, 64, 0]) + (1800).to_bytes(2, "big") + bytes(8) + prefix, ("ff02::1%eth0", 0))
-"""
-
-
-@pytest.mark.parametrize("stated", [True, False])
-def test_router_advertisements_of_a_container(host: Host, stated: bool) -> None:
-    """One that is on the bridge is no router of the host's (CVE-2020-13401), where the file says accept_ra: 0."""
-    text = SAMPLE.read_text()
-    lab = host.file(text if stated else text.replace(", sysctls: { ipv6.accept_ra: 0 }", ""))
-    host.ok("apply", lab)
-    host.settle()
-    for _ in range(3):
-        subprocess.run(inside("web", [sys.executable, "-S", "-c", ADVERTISE]), check=True)
-    routed = until(lambda: host.ip_json("host", "-6", "route", "show", "default"), 1)
-    assert routed is not stated
-    host.ok("destroy", lab)

@@ -235,6 +235,76 @@ interfaces:
     host.ok("destroy", "lab")
 
 
+ADVERTISE = """
+import socket
+s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+prefix = bytes([3, 4, 64, 192]) + (3600).to_bytes(4, "big") * 2 + bytes(4) + socket.inet_pton(socket.AF_INET6, "fd66::")
+s.sendto(bytes([134, 0, 0, 0, 64, 0]) + (1800).to_bytes(2, "big") + bytes(8) + prefix, ("ff02::1%eth0", 0))
+"""
+ROUTER = """
+topology: lab
+bridges:
+  br0: {subnet: 10.70.0.0/24%s}
+namespaces:
+  a: {}
+links:
+  - [a:eth0, {bridge: br0, name: a-port}]
+"""
+ACCEPT_RA = Path("/proc/sys/net/ipv6/conf/br0/accept_ra")
+
+
+@pytest.mark.parametrize(("stated", "routed"), [("", False), (", sysctls: {ipv6.accept_ra: 1}", True)])
+def test_router_advertisements_of_a_container(host: Host, stated: str, routed: bool) -> None:
+    """One that is on the bridge is no router of the host's (CVE-2020-13401), unless the file wants that."""
+    lab = host.file(ROUTER % stated)
+    host.ok("apply", lab)
+    host.settle()
+    for _ in range(3):
+        subprocess.run(inside("a", [sys.executable, "-S", "-c", ADVERTISE]), check=True)
+    found = until(lambda: host.ip_json("host", "-6", "route", "show", "default"), 1)
+    assert found is routed
+    assert bool(re.search("fd66:", host.run("ip -6 addr show dev br0"))) is routed
+    host.ok("destroy", lab)
+
+
+def test_a_bridges_accept_ra_is_kept(host: Host) -> None:
+    """Drift is put right; what the file no longer says, or says now, is followed."""
+    lab = host.file(ROUTER % "")
+    host.ok("apply", lab)
+    assert "nothing to do" in host.ok("apply", lab).text
+    ACCEPT_RA.write_text("2")
+    assert "net/ipv6/conf/br0/accept_ra  value 2 -> 0" in host.topo("diff", lab).text
+    host.ok("apply", lab)
+    assert ACCEPT_RA.read_text() == "0\n"
+    host.ok("apply", host.file(ROUTER % ", sysctls: {ipv6.accept_ra: 1}"))
+    assert ACCEPT_RA.read_text() == "1\n"
+    host.ok("apply", host.file(ROUTER % ""))
+    assert ACCEPT_RA.read_text() == "0\n"
+    host.ok("destroy", "lab")
+
+
+@pytest.mark.parametrize("without", ["kernel", "bridge"])
+def test_a_bridge_without_ipv6(host: Host, without: str) -> None:
+    """Neither where the kernel has none of its sysctls, nor where the MTU of a port is too small for it."""
+    small = without == "bridge"
+    lab = host.file(
+        (ROUTER % "").replace("name: a-port}]", "name: a-port}]\ndefaults: {mtu: 1000}" * small or "name: a-port}]")
+    )
+    if not small:
+        host.run("mount -t tmpfs none /proc/sys/net/ipv6")
+    try:
+        host.ok("apply", lab)
+        assert not ACCEPT_RA.exists()
+        assert host.ping("a", "10.70.0.1")
+        assert "nothing to do" in host.ok("diff", lab).text
+        assert "nothing to do" in host.ok("apply", lab).text
+        host.ok("destroy", lab)
+    finally:
+        if not small:
+            host.run("umount /proc/sys/net/ipv6")
+
+
 def test_long_names_do_not_meet(host: Host) -> None:
     """A name of 15 bytes that is cut off is another's; topo takes a hash of the whole."""
     long = "a-namespace-with-a-name-longer-than-15-bytes"

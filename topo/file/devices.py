@@ -192,6 +192,7 @@ def lower_bridge(scope: Scope, space: Space, name: str, entry: model.Bridge, loc
     for index, subnet in enumerate(entry.subnet or ()):
         _subnet(scope, bridge, subnet, addresses, (*loc, "subnet", index))
     if not entry.external:
+        bridge.routes = bool(bridge.gateways) and entry.take_over is None
         space.own += [(name, text) for text in addresses]
         common.settle(scope, space, name, addresses, bridge)
     _enslave(scope, space, bridge, entry, loc)

@@ -163,3 +163,7 @@ def _sysctls(scope: Scope, space: Space) -> None:
         for file in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
             ref = Ref("sysctl", space.name, (file,))
             scope.facts.setdefault(ref, Fact(ref, {"value": str(int(section.forwarding))}))
+    for bridge in space.bridges.values():
+        if bridge.routes:  # nobody who is plugged in is to become its router (CVE-2020-13401)
+            ref = Ref("sysctl", space.name, (f"net/ipv6/conf/{bridge.name}/accept_ra",))
+            scope.facts.setdefault(ref, Fact(ref, {"value": "0", "optional": True}))

@@ -81,13 +81,14 @@ class Space:
 class Bridge:
     """A bridge of the file: who is plugged into it, and what its ends get from it."""
 
-    __slots__ = ("gateways", "loc", "name", "pools", "ports", "space", "taken", "used_up")
+    __slots__ = ("gateways", "loc", "name", "pools", "ports", "routes", "space", "taken", "used_up")
 
     def __init__(self, name: str, space: Space, loc: Loc) -> None:
         self.name, self.space, self.loc = name, space, loc
         self.pools: list[addressing.Pool] = []
         self.gateways: list[str] = []  # the bridge's address in each pool
         self.ports = 0
+        self.routes = False  # the file makes it, and its own address is its ends' router
         self.taken: dict[str, Loc] = {}  # addresses in its broadcast domain
         self.used_up = False
 

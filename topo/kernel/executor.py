@@ -225,7 +225,7 @@ class Executor:
             self.spaces.enter(request.ns)
             if op.old is None and (value := sysctl.read(request.path)) is not None:
                 self._before.append(Fact(op.ref, {"value": value}, FOREIGN))
-            sysctl.write(request.path, request.value)
+            sysctl.write(request.path, request.value, request.optional)
         elif isinstance(request, Nft):
             self.spaces.nftables(request.ns).run(request.commands)
         elif isinstance(request, Conntrack):

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from topo.errors import Diagnostic, InputError, KernelError
-from topo.facts import FOREIGN, HOST, PROTOCOL, Desired, Fact, Facts, Live, Ref, mark, namespace
+from topo.facts import FOREIGN, HOST, PROTOCOL, Desired, Fact, Facts, Live, Ref, links_of, mark, namespace
 from topo.kernel import netns, nftables, rtnl, sysctl
 from topo.kernel.joining import join_links
 from topo.kernel.sources import open_source
@@ -347,8 +347,17 @@ class Reader:
             return
         self.spaces.enter(ref.ns)
         value = sysctl.read(ref.key[0])
-        if value is not None:
+        if value is not None or self._needless(ref):
             self.facts[ref] = Fact(ref, {"value": value}, FOREIGN)
+
+    def _needless(self, ref: Ref) -> bool:
+        """Whether an optional sysctl of a device is not there and will not be: the device has no IPv6 (its MTU is too
+        small, say), or the kernel has none."""
+        stated = self.desired.facts.get(ref)
+        if stated is None or not stated.attrs.get("optional"):
+            return False
+        (device,) = links_of(stated)
+        return device in self.facts or sysctl.read(ref.key[0].replace(f"/{device.key[0]}/", "/all/")) is None
 
     def _nft(self, space: Space) -> None:
         family, table = "inet", f"topo-{self.desired.name}"

@@ -31,11 +31,13 @@ def read(path: str) -> str | None:
         os.close(fd)
 
 
-def write(path: str, value: str) -> None:
-    """Raises KernelError."""
+def write(path: str, value: str, optional: bool = False) -> None:
+    """Raises KernelError; not for an `optional` one that is not there."""
     try:
         fd = os.open(_file(path), os.O_WRONLY | os.O_CLOEXEC)
     except OSError as error:
+        if optional and error.errno == errno.ENOENT:
+            return
         raise KernelError(error.errno or 0) from None
     try:
         os.write(fd, value.encode())

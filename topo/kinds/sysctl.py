@@ -1,6 +1,7 @@
 """Sysctls (Documentation/networking/ip-sysctl.rst). They are read by path, not from messages.
 
-A sysctl is never made or deleted: what it was before is put back by an update to that value.
+A sysctl is never made or deleted: what it was before is put back by an update to that value. An `optional` one need not
+be there, as those of IPv6 are not on a kernel without it; a live one without a value says that it is not.
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ def encode(op: Op, env: Env) -> list[Sysctl]:
     if op.verb == DELETE:
         return []
     assert op.new is not None
-    return [Sysctl(op.ref.ns, op.ref.key[0], folded(op.new.attrs["value"]))]
+    value = op.new.attrs["value"]
+    optional = bool(op.new.attrs.get("optional"))
+    return [] if value is None else [Sysctl(op.ref.ns, op.ref.key[0], folded(value), optional)]
 
 
 def compare(desired: Fact, live: Fact) -> tuple[str, ...]:
+    if desired.attrs["value"] is None or live.attrs.get("value", "") is None:
+        return ()
     return () if folded(desired.attrs["value"]) == folded(live.attrs.get("value")) else ("value",)
 
 
