@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-from topo.changes import AGAIN, CREATE, DELETE, OWNER, Op
+from topo.changes import AGAIN, CREATE, DELETE, OWNER, Change, Op
 from topo.errors import KernelError
 from topo.facts import FOREIGN, HOST, ON_LINK, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, link, namespace
 from topo.kernel.outcome import Outcome
@@ -68,7 +68,7 @@ class FakeKernel:
                 break
         return Outcome(done, failed, before)
 
-    def warnings(self, desired: Desired) -> list[str]:
+    def warnings(self, desired: Desired, changes: Iterable[Change]) -> list[str]:
         return []
 
     def close(self) -> None:

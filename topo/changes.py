@@ -15,6 +15,9 @@ DELETE: Final = "delete"
 OWNER: Final = "owner"
 """Stands among a change's attributes where an object is adopted: it is to bear the topology's mark."""
 
+PUT_BACK: Final = "put back"
+"""The reason of a change that the file no longer asks for: what was there before comes back."""
+
 AGAIN: Final = "again"
 """Stands among the attributes of a create op that makes again what another op may have taken down (`Kind.takes`):
 it succeeds, without effect, where the object is still there."""

@@ -54,6 +54,11 @@ def mark(topology: str) -> int:
     return 0x70000000 | (zlib.crc32(topology.encode()) & 0x0FFFFFFF)
 
 
+def marked(group: int) -> bool:
+    """Whether a link group is the mark of a topology, whichever."""
+    return group >> 28 == 7
+
+
 def namespace(ns: str) -> Ref:
     return Ref("namespace", ns)
 

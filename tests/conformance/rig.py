@@ -92,8 +92,8 @@ class Refusing:
     def reread(self, known: Live, spaces: Collection[str], desired: Desired, previous: Desired | None) -> Live:
         return self.kernel.reread(known, spaces, desired, previous)
 
-    def warnings(self, desired: Desired) -> list[str]:
-        return self.kernel.warnings(desired)
+    def warnings(self, desired: Desired, changes: Sequence[Change]) -> list[str]:
+        return self.kernel.warnings(desired, changes)
 
     def inodes(self, desired: Desired) -> dict[str, int]:
         return self.kernel.inodes(desired)

@@ -39,7 +39,7 @@ class KernelLike(Protocol):
         self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None
     ) -> Outcome: ...
 
-    def warnings(self, desired: Desired) -> list[str]: ...
+    def warnings(self, desired: Desired, changes: Sequence[Change]) -> list[str]: ...
 
     def inodes(self, desired: Desired) -> dict[str, int]: ...
 
@@ -134,7 +134,7 @@ def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtf
         raise OwnershipError([(ref, _by_name(what)) for ref, what in error.taken]) from None
     spoken_of = wanted.external | (previous.external if previous else frozenset())
     warnings += [
-        *kernel.warnings(wanted),
+        *kernel.warnings(wanted, changes),
         *underlay.warnings(desired, live),
         *strangers.warnings(changes, live, spoken_of),
     ]

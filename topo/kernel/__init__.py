@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Self
 
-from topo.changes import Op
+from topo.changes import Change, Op
 from topo.facts import Desired, Live, namespace
-from topo.kernel import foreign_drops, netns
+from topo.kernel import foreign_drops, netns, still_forwarding
 from topo.kernel.executor import Executor
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.reader import Reader
@@ -46,9 +46,10 @@ class Kernel:
         """Run a plan's stages; stops behind the first batch in which something was refused."""
         return Executor(self._spaces, desired, progress).run(stages)
 
-    def warnings(self, desired: Desired) -> list[str]:
-        """What will keep `desired` from working though all of it can be made. Reads, and raises nothing."""
-        return foreign_drops.warnings(self._spaces, desired)
+    def warnings(self, desired: Desired, changes: Sequence[Change]) -> list[str]:
+        """What will keep `desired` from working though all of it can be made, and what of others no longer works once the
+        `changes` are made. Reads, and raises nothing."""
+        return [*foreign_drops.warnings(self._spaces, desired), *still_forwarding.warnings(self._spaces, changes)]
 
     def inodes(self, desired: Desired) -> dict[str, int]:
         """The identity of each namespace of the topology that is open."""

@@ -91,17 +91,17 @@ def _forwarded(spaces: Spaces, desired: Desired, ns: str, family: int) -> Iterat
     table = desired.facts.get(Ref("nft", ns, ("inet", table_name(desired.name))))
     flows = [flow for flow in stale_flows(None, table.attrs) if flow.family == family] if table else []
     masked = list(_translated(table.attrs)) if table else []
-    uplink = _uplink(spaces, ns, family)
+    way_out = uplink(spaces, ns, family)
     for ifname, network in _networks(desired, ns, family):
-        if ifname == uplink:
+        if ifname == way_out:
             continue
         flow = next((flow for flow in flows if ipaddress.ip_address(flow.target) in network), None)
         leaving = any(net is None or (net.version == family and net.overlaps(network)) for net in masked)
         if not flow and not leaving and (flows or masked):
             continue  # it has no part in the file's NAT
         ours = pack_ip(flow.target) if flow else (network.network_address + 2).packed
-        there = Packet(_FAMILIES[family], ifname, uplink, ours, None, ESTABLISHED, port=_ANY_PORT)
-        back = there._replace(iif=uplink, oif=ifname, source=None, destination=ours)
+        there = Packet(_FAMILIES[family], ifname, way_out, ours, None, ESTABLISHED, port=_ANY_PORT)
+        back = there._replace(iif=way_out, oif=ifname, source=None, destination=ours)
         if flow:
             protocol = _PROTOCOLS[flow.protocol]
             back = back._replace(state=NEW, protocol=protocol, port=flow.target_port, published=True)
@@ -143,7 +143,7 @@ def _networks(desired: Desired, ns: str, family: int) -> Iterator[tuple[str, Any
             yield ref.key[0], network
 
 
-def _uplink(spaces: Spaces, ns: str, family: int) -> str:
+def uplink(spaces: Spaces, ns: str, family: int) -> str:
     """The interface that packets to the world leave by."""
     af, own = (AF_INET, 32) if family == 4 else (AF_INET6, 128)
     space = spaces.get(ns)

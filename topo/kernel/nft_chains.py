@@ -14,11 +14,12 @@ from typing import Final
 
 from topo.errors import KernelError
 from topo.kernel.conntrack import IPS_DST_NAT
-from topo.kernel.netfilter import dump
+from topo.kernel.netfilter import Entry, dump
 from topo.kernel.verdicts import (
     DROP,
     FAMILIES,
     FORWARD,
+    INET,
     IPV4,
     IPV6,
     MOST,
@@ -44,6 +45,7 @@ _META_PROTOCOL, _META_IIFNAME, _META_OIFNAME, _META_NFPROTO, _META_L4PROTO = 1, 
 _NETWORK, _TRANSPORT = 1, 2  # NFT_PAYLOAD_*_HEADER
 _CT_STATE, _CT_STATUS = 0, 2
 _ETHERTYPES: Final = {IPV4: 0x0800, IPV6: 0x86DD}
+_MASQUERADES: Final = (attr_str(1, "masq"), attr_str(1, "MASQUERADE"))  # NFTA_EXPR_NAME, NFTA_TARGET_NAME
 _SILENT: Final = frozenset({"counter", "log", "notrack", "last", "quota"})
 
 
@@ -59,13 +61,7 @@ class NftChains:
 
     def _chains(self) -> Iterator[tuple[int, Chain]]:
         """The base chains of hook forward by priority; what all are called and how many rules they have is remembered."""
-        try:
-            entries = dump(self._sock, _NFTABLES | _GETCHAIN)
-        except KernelError as error:
-            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
-                return
-            raise
-        for family, body in entries:
+        for family, body in _all(self._sock, _GETCHAIN):
             if family not in FAMILIES:
                 continue
             found = attributes(body)
@@ -140,6 +136,28 @@ class NftChains:
             return None, NONE
         inverse = bool(_number(found, 5) & 1)
         return (value in elements) != inverse, elements.get(value, NONE)
+
+
+def _all(sock: socket.socket, kind: int) -> list[Entry]:
+    """Every object of a kind; none where the kernel has no nftables."""
+    try:
+        return dump(sock, _NFTABLES | kind)
+    except KernelError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+            return []
+        raise
+
+
+def masquerading(sock: socket.socket, family: int) -> list[str]:
+    """The tables (`ip nat`) that have a rule which masquerades, nft's own or iptables'. Those of inet count as IPv4's: most
+    are. Raises KernelError."""
+    found: dict[str, None] = {}
+    families = (IPV4, INET) if family == IPV4 else (family,)
+    for entry in _all(sock, _GETRULE):
+        if entry.family in families and any(sign in entry.body for sign in _MASQUERADES):
+            name = STR.unpack(attributes(entry.body)[_RULE_TABLE])
+            found[f"{FAMILIES[entry.family]} {name}"] = None
+    return list(found)
 
 
 _Rule = list[tuple[str, dict[int, bytes]]]

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
-FORWARD: Final = 2  # NF_INET_FORWARD of linux/netfilter.h
+FORWARD, POSTROUTING = 2, 4  # NF_INET_* of linux/netfilter.h
 INET, IPV4, IPV6 = 1, 2, 10  # NFPROTO_*
 FAMILIES: Final = {INET: "inet", IPV4: "ip", IPV6: "ip6"}
 ESTABLISHED, NEW = 2, 8  # bits of a connection's state, NF_CT_STATE_BIT of linux/netfilter/nf_conntrack_common.h

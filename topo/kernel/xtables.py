@@ -28,6 +28,7 @@ from topo.kernel.verdicts import (
     JUMP,
     MOST,
     NONE,
+    POSTROUTING,
     RETURN,
     UNKNOWN,
     Chain,
@@ -40,7 +41,7 @@ from topo.kernel.verdicts import (
 )
 
 _NAMES: Final = {IPV4: "ip_tables_names", IPV6: "ip6_tables_names"}
-_PROGRAMS: Final = {IPV4: "iptables-legacy", IPV6: "ip6tables-legacy"}
+PROGRAMS: Final = {IPV4: "iptables-legacy", IPV6: "ip6tables-legacy"}
 _SOCKETS: Final = {IPV4: (socket.AF_INET, socket.IPPROTO_IP), IPV6: (socket.AF_INET6, socket.IPPROTO_IPV6)}
 _GET_INFO, _GET_ENTRIES = 64, 65  # IPT_SO_*, IP6T_SO_*
 _ATTEMPTS: Final = 10
@@ -88,12 +89,12 @@ class LegacyChains:
         self.forward: list[Chain] = []
         for family in _NAMES:
             for name in names(family):
-                table = _read(family, name)
+                table = _read(family, name, FORWARD)
                 if table is not None:
                     self._tables[family, name] = table
                     _, policy = next(_entries(table.data, table.end, family))
                     drops = policy is not None and policy.judgement[1] == _VERDICTS[-1]
-                    self.forward.append(Chain(family, name, "FORWARD", drops, _PROGRAMS[family]))
+                    self.forward.append(Chain(family, name, "FORWARD", drops, PROGRAMS[family]))
 
     def has(self, family: int, table: str, name: str) -> bool:
         data, wanted = self._tables[family, table].data, name.encode().ljust(32, b"\0")
@@ -151,26 +152,32 @@ def _ask(sock: socket.socket, level: int, option: int, head: bytes, size: int) -
     return buffer.raw
 
 
-def _read(family: int, name: str) -> _Table | None:
-    """A table; None where it is gone, or what is forwarded does not pass it."""
+def masquerades(family: int) -> bool:
+    """Whether a rule of the table `nat` does, where there is one. Raises KernelError, OSError."""
+    table = _read(family, "nat", POSTROUTING) if "nat" in names(family) else None
+    return table is not None and b"MASQUERADE\0" in table.data
+
+
+def _read(family: int, name: str, hook: int) -> _Table | None:
+    """A table; None where it is gone, or has no chain at this hook."""
     domain, level = _SOCKETS[family]
     with socket.socket(domain, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         for _ in range(_ATTEMPTS):
             try:
                 _, hooks, *places = _INFO.unpack(_ask(sock, level, _GET_INFO, name.encode(), _INFO.size))
-                if not hooks & 1 << FORWARD:
+                if not hooks & 1 << hook:
                     return None
                 size = places[-1]
                 data = _ask(sock, level, _GET_ENTRIES, _ASK.pack(name.encode(), size), _ASK.size + size)
-                return _Table(data[_ASK.size :], places[FORWARD], places[5 + FORWARD])
+                return _Table(data[_ASK.size :], places[hook], places[5 + hook])
             except OSError as error:
                 if error.errno == errno.ENOENT:
                     return None
                 if error.errno != errno.EAGAIN:  # it is another one by now
                     raise KernelError(
-                        error.errno or 0, doing=f"reading the table {name} of {_PROGRAMS[family]}"
+                        error.errno or 0, doing=f"reading the table {name} of {PROGRAMS[family]}"
                     ) from None
-    raise KernelError(errno.EAGAIN, doing=f"reading the table {name} of {_PROGRAMS[family]}")
+    raise KernelError(errno.EAGAIN, doing=f"reading the table {name} of {PROGRAMS[family]}")
 
 
 def _entries(data: bytes, at: int, family: int) -> Iterator[tuple[int, Rule | None]]:

@@ -5,7 +5,7 @@ Where nothing differs this is one pass of look-ups and comparisons; all else is 
 
 from __future__ import annotations
 
-from topo.changes import CREATE, DELETE, Change
+from topo.changes import CREATE, DELETE, PUT_BACK, Change
 from topo.errors import OwnershipError
 from topo.facts import OWN, Desired, Fact, Facts, Live, Ref
 from topo.kinds.kind import stated_differences
@@ -79,7 +79,7 @@ class _Diff:
             if not owner:
                 self.taken.append((ref, what))
                 return
-        reason = "put back" if ref in self.back else "renamed" if there.ref != ref else ""
+        reason = PUT_BACK if ref in self.back else "renamed" if there.ref != ref else ""
         if change := changed(want, there, ref, owner=owner, reason=reason):
             found[ref] = change
 
