@@ -156,7 +156,7 @@ def test_a_host_that_forwards_already(host: Host, request: pytest.FixtureRequest
 
 
 def test_topo_comes_first(host: Host, request: pytest.FixtureRequest) -> None:
-    """Then Docker finds forwarding on, and destroy, which puts it back, takes it from Docker: the page says so."""
+    """Then Docker finds forwarding on, and destroy, which puts it back, takes it from Docker, and says so."""
     with beside(request.config, docker := Later(*DUAL)), outside(host):
         before = [path.read_text() for path in FORWARDING]
         assert applied(host) == []
@@ -168,7 +168,10 @@ def test_topo_comes_first(host: Host, request: pytest.FixtureRequest) -> None:
         cured(lines)
         assert differing(topos(host)) == {}
         works(host, theirs)
-        host.ok("destroy", SAMPLE)
+        said = host.ok("destroy", SAMPLE).text
+        signs = "bridge docker0; masquerading by table"
+        assert f"need it by now: {signs} ip nat; if they do, switch it on again afterwards: sysctl -w net.ipv4" in said
+        assert f"need it by now: {signs} ip6 nat; if they do, switch it on again afterwards: sysctl -w net.ipv6" in said
         assert [path.read_text() for path in FORWARDING] == before
         host.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")
         works(host, theirs)
