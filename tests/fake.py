@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from topo.changes import AGAIN, CREATE, DELETE, OWNER, Change, Op
@@ -35,6 +35,9 @@ class FakeKernel:
         self.log: list[Op] = []
 
     # The interface of topo.kernel.Kernel
+
+    def begin(self, desired: Desired, earlier: Sequence[Desired], recorded: Mapping[str, int]) -> dict[str, str]:
+        return {}
 
     def read(self, desired: Desired, previous: Desired | None = None) -> Live:
         self.lingering.clear()

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from topo.engine import apply as _apply
 from topo.engine import check as _check
 from topo.engine import confirm as _confirm
-from topo.engine import locks
+from topo.engine import known, locks
 from topo.engine import record as records
 from topo.engine.apply import Report
 from topo.engine.check import CheckResult
@@ -207,11 +207,7 @@ def _name(name: str) -> str:
 def _locked(kernel: Kernel, name: str, doing: str, desired: Desired | None) -> Iterator[None]:
     """The topology's lock; and the host's, where another topology's run could be met."""
     names = [f"topology-{name}"]
-    if (
-        desired is None
-        or _apply.touches_host(desired)
-        or _apply.touches_host(_apply.known(name, kernel.home(), desired)[1])
-    ):
+    if desired is None or known.touches_host(desired) or known.touches_host(known.of(name, kernel.home(), desired)[1]):
         names.append(f"host-{kernel.home()}")
     with locks.held(names, doing):
         yield
@@ -242,7 +238,7 @@ def _applied(name: str, home: int) -> tuple[Applied, Record | None, Desired | No
         return Applied(name, 0, 0, 0.0, bare, *_unconfirmed(note)), None, None
     calm = "unconfirmed" if note and not note.reverted else "applied"
     state = "elsewhere" if record.home != home else "interrupted" if record.interrupted else calm
-    desired = _apply.stated(record)
+    desired = known.stated(record)
     spaces = sum(ref.kind == "namespace" for ref in desired.facts) if desired else 0
     ends = (
         [fact.attrs.get("kind") == "veth" for ref, fact in desired.facts.items() if ref.kind == "link"]

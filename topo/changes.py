@@ -65,6 +65,7 @@ class Netns(NamedTuple):
     ns: str
     source: dict[str, Any] | None = None  # the `from` of a namespace that is attached
     setup: bytes = b""  # rtnetlink messages to send inside a new one before its name appears
+    inode: int = 0  # of a namespace that had this name when the run began, and is to have it again
 
 
 class Sysctl(NamedTuple):

@@ -38,6 +38,16 @@ class Ref(NamedTuple):
         return inside if self.ns == HOST else f"{self.ns}:{inside}"
 
 
+def former(ns: str) -> str:
+    """What the namespace goes by that `ns` led to before it led to another. No file can have such a name."""
+    return f"{ns}(old)"
+
+
+def lasting(ns: str) -> str:
+    """The name in the file that `former` was made of; `ns` itself where it is none."""
+    return ns.partition("(")[0]
+
+
 class Fact(NamedTuple):
     """One kernel object. A desired fact holds what is stated; a live one all that its kind decodes."""
 

@@ -6,7 +6,7 @@ the facts are remembered; all else of the engine, and the kernel, is as it is in
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -85,6 +85,9 @@ class Refusing:
     def __init__(self, kernel: KernelLike, after: int | None = None) -> None:
         self.kernel, self.after, self.done = kernel, after, False
         self.refused: list[Op] = []
+
+    def begin(self, desired: Desired, earlier: Sequence[Desired], recorded: Mapping[str, int]) -> dict[str, str]:
+        return self.kernel.begin(desired, earlier, recorded)
 
     def read(self, desired: Desired, previous: Desired | None) -> Live:
         return self.kernel.read(desired, previous)

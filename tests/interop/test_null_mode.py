@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sandbox.host import SAMPLES, Host
+from sandbox.host import SAMPLES, Host, until
 from sandbox.monitor import Quiet
 
 from interop.containers import Container, Engine
@@ -114,6 +114,23 @@ def test_docker_restarted_by_docker(host: Host, docker: Docker) -> None:
     host.ok("apply", seed.sample)
     seed.works()
     host.ok("destroy", seed.sample)
+
+
+def test_docker_restarted_while_its_old_namespace_lives(host: Host, docker: Docker) -> None:
+    """A process is still in it: the cable goes from there too, and the address is the new one's alone."""
+    seed = Seed(host, docker, DOCKER, "docker0", "172.17.0.10", "172.17.0.1")
+    ports = seed.ports()
+    host.ok("apply", seed.sample)
+    keeper = host.start("sleep", "infinity", ns=seed.web.ns)
+    old = f"/proc/{keeper.pid}/ns/net"
+    assert until(lambda: Path(old).stat().st_ino == Path(seed.web.ns).stat().st_ino)
+    seed.web.restart()
+    host.ok("apply", seed.sample)
+    seed.works(quiet=True)
+    assert {link["ifname"] for link in host.ip_json(old, "link")} == {"lo"}
+    assert len(seed.ports() - ports) == 1
+    host.ok("destroy", seed.sample)
+    assert seed.ports() == ports
 
 
 def test_pid(host: Host, docker: Docker) -> None:

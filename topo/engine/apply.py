@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import reduce
 from typing import NamedTuple, NoReturn, Protocol
 
 from topo.changes import UPDATE, Change, Op
+from topo.engine import known
 from topo.engine import record as records
-from topo.engine.record import DamagedError, Record
-from topo.errors import ApplyError, InputError, OwnershipError, StaleError, TopoError, UnsupportedError, VerifyError
-from topo.facts import HOST, Desired, Facts, Live, Ref, mark, namespace
-from topo.file.lowering import lower
-from topo.file.model import Topology
+from topo.engine.record import Record
+from topo.errors import ApplyError, OwnershipError, StaleError, TopoError, UnsupportedError, VerifyError
+from topo.facts import Desired, Fact, Facts, Live, Ref, mark
 from topo.kernel.outcome import Outcome, Progress
-from topo.planning import strangers, underlay
+from topo.planning import rehome, strangers, underlay
 from topo.planning.diff import diff
 from topo.planning.graph import stages
-from topo.planning.ownership import BY_PROTOCOL
 from topo.planning.plan import Plan
 from topo.planning.resolve import resolve
 from topo.planning.restore import originals, still_needed
@@ -30,6 +27,8 @@ _SHOWN = 8
 
 class KernelLike(Protocol):
     """What a run needs of the kernel; tests have one of their own."""
+
+    def begin(self, desired: Desired, earlier: Sequence[Desired], recorded: Mapping[str, int]) -> dict[str, str]: ...
 
     def read(self, desired: Desired, previous: Desired | None) -> Live: ...
 
@@ -57,7 +56,8 @@ class State(NamedTuple):
     record: Record | None
     plan: Plan
     restore: Facts  # the record's originals, but for those that pass to another topology
-    heirs: Mapping[Ref, str]  # sysctls of the host that this topology lets go of and another one holds
+    heirs: Mapping[Ref, tuple[str, Fact]]  # these: sysctls that this topology lets go of and another one holds
+    homes: Mapping[str, str]  # what recorded namespaces go by now: planning.rehome
 
 
 class Report(NamedTuple):
@@ -71,62 +71,18 @@ class Report(NamedTuple):
     reverts_in: float | None = None
 
 
-def known(name: str, home: int, lowered: Desired | None = None) -> tuple[Record | None, Desired | None, list[str]]:
-    """The record of a topology, what it says was applied, and warnings about it.
-
-    `lowered`: some file of this topology; if it is the one that was applied, that need not be lowered once more.
-    Raises InputError where it was applied from another network namespace.
-    """
-    try:
-        record = records.load(name)
-    except DamagedError as error:
-        return None, None, [f"{error}; going by the marks in the kernel"]
-    if record is None:
-        return None, None, []
-    if record.home != home:
-        raise InputError(
-            f"{name} was applied from another network namespace (inode {record.home}): run topo there, or, if that "
-            f"namespace is gone, remove {records.DIRECTORY}/{name}.json"
-        )
-    if lowered is not None and record.pending is None and record.applied == lowered.document:
-        return record, lowered, []
-    previous = stated(record)
-    if previous is None:
-        return record, None, [f"the record of {name} is of another version of topo; going by the marks in the kernel"]
-    return record, previous, []
-
-
-def stated(record: Record) -> Desired | None:
-    """All that runs of this topology may have made, what was applied over what is pending; None where it makes no sense."""
-    found: list[Desired] = []
-    for document in (record.pending, record.applied):
-        if document is not None:
-            try:
-                found.append(lower(Topology.model_validate(document)))
-            except (ValueError, TopoError):
-                return None
-    return reduce(_together, found, Desired(record.topology, {})) if len(found) != 1 else found[0]
-
-
-def _together(one: Desired, other: Desired) -> Desired:
-    """What either states, `other` over `one`."""
-    return other._replace(
-        facts={**one.facts, **other.facts},
-        external=one.external | other.external,
-        take_over={**one.take_over, **other.take_over},
-    )
-
-
 def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtful: Desired | None = None) -> State:
     """Read and compare; changes nothing. `doubtful`: what may have been applied though no record says so."""
-    record, previous, warnings = known(desired.name, kernel.home(), doubtful or desired)
+    record, previous, warnings = known.of(desired.name, kernel.home(), doubtful or desired)
     if record is None and doubtful is not None:
-        previous = _unrecorded(doubtful)
-    live = kernel.read(desired, previous)
+        previous = known.unrecorded(doubtful)
     restore = dict(record.restore) if record else {}
-    heirs = _heirs(desired, restore, previous)
-    for ref in heirs:
-        del restore[ref]
+    homes = kernel.begin(desired, known.earlier(record, previous), record.namespaces if record else {})
+    if homes:
+        previous = rehome.stated(previous, homes) if previous else None
+        restore = rehome.originals(restore, homes)
+    live = kernel.read(desired, previous)
+    heirs = {ref: (name, restore.pop(ref)) for ref, name in known.heirs(desired, restore, previous).items()}
     wanted = resolve(desired, live, restore)
     try:
         changes = diff(wanted, live, previous, adopt, restore)
@@ -139,7 +95,7 @@ def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtf
         *strangers.warnings(changes, live, spoken_of),
     ]
     plan = Plan(desired.name, changes, wanted, tuple(warnings))
-    return State(wanted, live, previous, record, plan, restore, heirs)
+    return State(wanted, live, previous, record, plan, restore, heirs, homes)
 
 
 def _by_name(what: str) -> str:
@@ -147,42 +103,6 @@ def _by_name(what: str) -> str:
     for name in records.names():
         what = what.replace(f"another topology (group {mark(name):#x})", f"another topology, {name}")
     return what
-
-
-def _heirs(desired: Desired, restore: Facts, previous: Desired | None) -> dict[Ref, str]:
-    """Who else states a sysctl that `desired` no longer does: it stays, and its original passes to that record."""
-    left = {ref for ref in restore if ref.kind == "sysctl" and ref not in desired.facts}
-    left = {ref for ref in left if not _makes(previous, ref.ns)}
-    found: dict[Ref, str] = {}
-    for name in records.names() if left else ():
-        if name == desired.name:
-            continue
-        try:
-            other = records.load(name)
-        except DamagedError:
-            continue
-        others = stated(other) if other else None
-        if others:
-            found.update((ref, name) for ref in left if ref in others.facts)
-    return found
-
-
-def _makes(stated: Desired | None, ns: str) -> bool:
-    """Whether a namespace is one that this topology makes itself, in which no other one has a say."""
-    fact = stated.facts.get(namespace(ns)) if stated else None
-    return fact is not None and "from" not in fact.attrs
-
-
-def _unrecorded(doubtful: Desired) -> Desired:
-    """Of what a file states, that which bears topo's number or name where it was applied: safe to take for ours."""
-    kinds = BY_PROTOCOL | {"namespace", "nft", "link"}
-    return doubtful._replace(facts={ref: fact for ref, fact in doubtful.facts.items() if ref.kind in kinds})
-
-
-def touches_host(desired: Desired | None) -> bool:
-    """Whether a run of this could meet another topology's: in the host's namespace, or in one that others made."""
-    facts = desired.facts.items() if desired else ()
-    return any(ref.ns == HOST or (ref.kind == "namespace" and "from" in fact.attrs) for ref, fact in facts)
 
 
 def apply(
@@ -268,9 +188,15 @@ class _Run:
         state = self.state
         old = state.record or Record(self.name, self.kernel.home())
         restore = {**originals(state.plan.changes, state.live, state.desired, state.previous), **state.restore}
-        pending = None if self.destroying else state.desired.document
+        passing = {ref: original for ref, (_, original) in state.heirs.items()}
         records.save(
-            records.update(old, pending=pending, destroying=self.destroying, restore={**old.restore, **restore})
+            records.update(
+                old,
+                pending=None if self.destroying else state.desired.document,
+                destroying=self.destroying,
+                restore={**passing, **restore},
+                namespaces=rehome.recorded(old.namespaces, state.homes) | self.kernel.inodes(state.desired),
+            )
         )
         self.restore = restore
 
@@ -289,10 +215,9 @@ class _Run:
 
     def _bequeath(self) -> None:
         """Originals of what another topology still holds are that one's to put back."""
-        for ref, name in self.state.heirs.items():
-            other = records.load(name)
-            if other and self.state.record:
-                records.save(records.update(other, restore={ref: self.state.record.restore[ref], **other.restore}))
+        for ref, (name, original) in self.state.heirs.items():
+            if other := records.load(name):
+                records.save(records.update(other, restore={ref: original, **other.restore}))
 
     def _back(self) -> None:
         """Nothing of this run is left: the record is what it was."""
@@ -309,7 +234,7 @@ class _Run:
         state = self.state
         before = state.previous
         if not self.destroying:
-            before = _together(before, state.desired) if before and before is not state.desired else state.desired
+            before = known.together(before, state.desired) if before and before is not state.desired else state.desired
         desired, touched = state.desired, _spaces(state.plan.changes)
         if desired.take_over or desired.underlay_mtu or touched >= {ref.ns for ref in desired.facts}:
             live = self.kernel.read(desired, before)

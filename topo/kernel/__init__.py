@@ -6,12 +6,12 @@ through that. It works in the thread that calls it, and leaves that thread in th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from topo.changes import Change, Op
-from topo.facts import Desired, Live, namespace
+from topo.facts import Desired, Live
 from topo.kernel import foreign_drops, netns, still_forwarding
 from topo.kernel.executor import Executor
 from topo.kernel.outcome import Outcome, Progress
@@ -30,6 +30,12 @@ class Kernel:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def begin(self, desired: Desired, earlier: Sequence[Desired], recorded: Mapping[str, int]) -> dict[str, str]:
+        """Open what others made, for one run: `topo.kernel.attachments`."""
+        for name in self._spaces.attachments.at:
+            self._spaces.drop(name)
+        return self._spaces.attachments.begin(desired, earlier, recorded, self._spaces.home)
 
     def read(self, desired: Desired, previous: Desired | None) -> Live:
         """The live state of all that `desired` names, that `previous` named, or that bears the topology's mark.
@@ -52,18 +58,24 @@ class Kernel:
         return [*foreign_drops.warnings(self._spaces, desired), *still_forwarding.warnings(self._spaces, changes)]
 
     def inodes(self, desired: Desired) -> dict[str, int]:
-        """The identity of each namespace of the topology that is open."""
-        held = self._spaces.open
-        return {ref.ns: held[ref.ns].inode for ref in desired.facts if ref == namespace(ref.ns) and ref.ns in held}
+        """The identity of each namespace of the topology that is open, by every name that the file has for it."""
+        found = {}
+        for ref, fact in desired.facts.items():
+            if ref.kind == "namespace":
+                space = self._spaces.open.get((fact.attrs.get("from") or {}).get("share", ref.ns))
+                if space is not None:
+                    found[ref.ns] = space.inode
+        return found
 
     def home(self) -> int:
         """The inode of the namespace that topo runs in."""
         return netns.inode(self._spaces.home)
 
     def reset(self) -> None:
-        """Open everything anew: what an interrupt left in the sockets is gone."""
+        """Open everything anew, but for what others made: what an interrupt left in the sockets is gone."""
         self._spaces.close()
-        self._spaces = Spaces()
+        self._spaces = Spaces(self._spaces.attachments)
 
     def close(self) -> None:
         self._spaces.close()
+        self._spaces.attachments.close()

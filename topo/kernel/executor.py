@@ -6,17 +6,17 @@ else has to happen after them; every other request is made at once.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, Final
+from typing import Final
 
-from topo.changes import CREATE, DELETE, Conntrack, Netns, Nft, Op, Request, Rtnl, Sysctl, Tun
+from topo.changes import CREATE, DELETE, OWNER, Conntrack, Netns, Nft, Op, Request, Rtnl, Sysctl, Tun
 from topo.errors import KernelError
 from topo.facts import FOREIGN, OWN, Desired, Fact, Ref, link, mark
 from topo.kernel import acquaintances, announce, conntrack, detour, netns, rtnl, sysctl, tun
 from topo.kernel.outcome import Outcome, Progress
-from topo.kernel.sources import open_source
 from topo.kernel.spaces import Space, Spaces
 from topo.kinds.ifla import IFLA_GROUP, body
 from topo.kinds.registry import KINDS
@@ -246,32 +246,35 @@ class Executor:
             if request.action == "create":
                 self.spaces.create(name, request.setup)
             elif request.action == "attach":
-                self._attach(name, request.source or {})
+                self._attach(name, request)
             elif request.action == "delete":
                 self._leave(name)
                 netns.unname(name)
             else:
-                self._leave(name)
-                if op.old is None or op.old.attrs.get("from") != {"name": name}:  # its own name is not topo's to take
-                    netns.unname(name)
+                self._detach(name, op)
         except OSError as error:
             raise KernelError(error.errno or 0, str(error) if error.filename else "") from None
 
     def _leave(self, name: str) -> None:
-        """Part with the namespace that has this name. Another one is what the name is to lead to next: the reader opened
-        it, and knows what there is in it already."""
-        held = self.spaces.open.get(name)
-        if held is not None and netns.named(name) in (0, held.inode):
-            self._parted.append(self.spaces.open[name])
-            self.spaces.part(name)
+        """Part with the namespace that has this name, which topo made."""
+        if held := self.spaces.part(name):
+            self._parted.append(held)
 
-    def _attach(self, name: str, source: dict[str, Any]) -> None:
-        """Give a namespace that someone else made its name here."""
-        held = self.spaces.open.get(str(source.get("share", name)))
-        if held is None:
-            held = self.spaces.add(name, open_source(source, self.spaces.home))
+    def _detach(self, name: str, op: Op) -> None:
+        """Take away a name that topo gave."""
+        have = op.old.attrs if op.old else {}
+        if have.get("from") == {"name": name}:
+            return
+        if OWNER not in op.attrs and (have.get("_strange") or netns.named(name) not in (0, have.get("_inode", 0))):
+            raise KernelError(errno.EEXIST, "someone else has given the name to another namespace")
+        netns.unname(name)
+
+    def _attach(self, name: str, request: Netns) -> None:
+        """Give a namespace that someone else made its name here, or give it back."""
+        source, back = request.source or {}, self.spaces.attachments.fds.get(request.inode)
+        fd = self.spaces.get(str(source.get("share", name))).fd if back is None else back
         if source != {"name": name}:
-            netns.name(f"/proc/self/fd/{held.fd}", name)
+            netns.name(f"/proc/self/fd/{fd}", name)
 
 
 def _hints(ref: Ref, requests: Iterable[Rtnl]) -> list[tuple[Op, Rtnl]]:

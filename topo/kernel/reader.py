@@ -13,10 +13,9 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from topo.errors import Diagnostic, InputError, KernelError
-from topo.facts import FOREIGN, HOST, PROTOCOL, Desired, Fact, Facts, Live, Ref, links_of, mark, namespace
+from topo.facts import FOREIGN, HOST, PROTOCOL, Desired, Fact, Facts, Live, Ref, former, links_of, mark, namespace
 from topo.kernel import netns, nftables, rtnl, sysctl
 from topo.kernel.joining import join_links
-from topo.kernel.sources import open_source
 from topo.kernel.spaces import Space, Spaces
 from topo.kinds import nft as nft_kind
 from topo.kinds.address import of_kernel
@@ -99,6 +98,8 @@ class Reader:
         for source in sources:
             for ref in (*source.external, *source.take_over.values()) if source else ():
                 self._want(ref)
+        for name in spaces.attachments.formers():  # what bears the mark is of concern though nothing else is known
+            self.wants.setdefault(name, Wants(set(), set(), [], []))
 
     def _want(self, ref: Ref) -> None:
         wants = self.wants.get(ref.ns)
@@ -134,7 +135,7 @@ class Reader:
         for name in sorted(sources, key=lambda name: "share" in (sources[name] or ())):  # behind what they share
             source, ref = sources[name], namespace(name)
             try:
-                there = self._attached(name, source) if source else self._named(name)
+                there = self._attached(name, source) if source else self._made(name)
             except InputError as error:
                 wrong.append(Diagnostic(str(error), path=self.desired.paths.get(ref, "")))
                 continue
@@ -144,7 +145,7 @@ class Reader:
         if wrong:
             raise InputError(wrong)
         if self.previous is None and self.only is None:
-            found += self._marked(set(found))
+            found += self._marked({*found, *self.wants})
         return found
 
     def _twice(self, found: list[str], sources: dict[str, dict[str, Any] | None]) -> Iterator[Diagnostic]:
@@ -163,8 +164,18 @@ class Reader:
         return self.desired.facts.get(ref) or (self.previous.facts.get(ref) if self.previous else None)
 
     def _source(self, name: str) -> dict[str, Any] | None:
-        stated = self._stated(name)
+        stated, held = self._stated(name), self.spaces.attachments
+        if stated is None and name in held.at:  # by a former name
+            return {"inode": held.at[name]}
         return stated.attrs.get("from") if stated else None
+
+    def _made(self, name: str) -> bool:
+        """Open a namespace that topo makes, unless its name still leads to one that someone else made."""
+        held = self.spaces.attachments
+        if former(name) in held.at and (label := held.label(name)) == held.at[former(name)]:
+            self._leads(name, held.source(name, label), label)
+            return False
+        return self._named(name)
 
     def _named(self, name: str) -> bool:
         """Open the namespace of this name in /run/netns, or keep it open where it still is the same."""
@@ -184,56 +195,50 @@ class Reader:
 
     def _attached(self, name: str, source: dict[str, Any]) -> bool:
         """Open a namespace that someone else made; its fact says whether it has its name in /run/netns already."""
-        label, leaving = netns.named(name), namespace(name) not in self.desired.facts
-        if "share" in source:
-            target = self.spaces.open.get(str(source["share"]))
-            inode = target.inode if target else 0
-            there = False
-        else:
-            try:
-                fd = open_source(source, self.spaces.home)
-            except InputError:
-                if not leaving:
-                    raise
-                inode, there = 0, False
-            else:
-                self.spaces.drop(name)
-                inode, there = self.spaces.add(name, fd).inode, True
-        if label:
-            leads = source if label == inode or leaving else self._before(name, label) or {"inode": label}
-            self.facts[namespace(name)] = Fact(namespace(name), {"from": leads}, FOREIGN)
+        held, leaving = self.spaces.attachments, namespace(name) not in self.desired.facts
+        if not leaving and name in held.wrong:
+            raise held.wrong[name]
+        there, label = self.spaces.hold(name), held.label(name)
+        now = self.spaces.open.get(str(source.get("share", name)))
+        if "inode" in source:
+            self._leads(name, source, 0)
+        elif label:
+            strange = held.strange(name, label) and not self._made_meanwhile(name, label)
+            here = leaving or (now is not None and now.inode == label)
+            if not (leaving and strange):
+                self._leads(name, source if here else held.source(name, label), label, strange)
+        elif leaving and netns.leftover(netns.path(name)):
+            self._leads(name, source, 0)
         return there
 
-    def _before(self, name: str, label: int) -> dict[str, Any] | None:
-        """What the last apply attached this name to, where it still leads there: an undo can go back to that."""
-        was = self.previous.facts.get(namespace(name)) if self.previous else None
-        source: dict[str, Any] | None = was.attrs.get("from") if was else None
-        if source is None:
-            return None
-        if "share" in source:
-            target = self.spaces.open.get(str(source["share"]))
-            return source if target and target.inode == label else None
+    def _made_meanwhile(self, name: str, label: int) -> bool:
+        """Whether the name leads to a namespace that topo made, in a run that was killed."""
+        probe = f"{name}(label)"
         try:
-            fd = open_source(source, self.spaces.home)
-        except InputError:
-            return None
-        try:
-            return source if netns.inode(fd) == label else None
+            return self._bears_mark(self.spaces.add(probe, os.dup(self.spaces.attachments.fds[label])))
         finally:
-            os.close(fd)
+            self.spaces.drop(probe)
+
+    def _leads(self, name: str, source: dict[str, Any], label: int, strange: bool = False) -> None:
+        """The fact of a namespace that someone else made; `label`: the one that has its name, `strange`: by another hand."""
+        attrs: dict[str, Any] = {"from": source, "_inode": label, "_strange": strange}
+        self.facts[namespace(name)] = Fact(namespace(name), attrs, FOREIGN)
 
     def _marked(self, known: set[str]) -> Iterator[str]:
         """Namespaces that bear the mark though no record tells of them: a record was lost."""
-        sign = attr_u32(IFLA_GROUP, self.mark)
         for name in netns.names():
             if name in known or not self._named(name):
                 continue
-            data, at, end = rtnl.ask(self.spaces.get(name).sock, RTM_GETLINK, IFINFOMSG.pack(0, 0, 1, 0, 0))
-            if data.find(sign, at, end) >= 0:
+            if self._bears_mark(self.spaces.get(name)):
                 self.wants[name] = Wants(set(), set(), [], [])
                 yield name
             else:
                 self.spaces.drop(name)
+
+    def _bears_mark(self, space: Space) -> bool:
+        """Whether topo made the namespace for this topology."""
+        data, at, end = rtnl.ask(space.sock, RTM_GETLINK, IFINFOMSG.pack(0, 0, 1, 0, 0))
+        return data.find(attr_u32(IFLA_GROUP, self.mark), at, end) >= 0
 
     # What is in them
 

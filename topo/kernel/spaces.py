@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from topo.errors import InputError, KernelError
 from topo.facts import HOST
 from topo.kernel import netfilter, netns, rtnl
+from topo.kernel.attachments import Attachments
 
 if TYPE_CHECKING:
     from topo.kernel.nftables import Nftables
@@ -53,8 +54,9 @@ def _allow_many_files() -> None:
 class Spaces:
     """Opens namespaces, and moves this thread between them; `home` is where it came from and goes back to."""
 
-    def __init__(self) -> None:
+    def __init__(self, attachments: Attachments | None = None) -> None:
         _allow_many_files()
+        self.attachments = attachments or Attachments()
         self.home = netns.here()
         self._at: str | None = HOST
         self.open: dict[str, Space] = {HOST: Space(HOST, os.dup(self.home), rtnl.open_socket(large=True))}
@@ -103,6 +105,16 @@ class Spaces:
             raise
         space = self.open[name] = Space(name, fd, sock)
         return space
+
+    def hold(self, name: str) -> bool:
+        """Open one of `attachments`, or keep it open; whether there is one of this name."""
+        inode = self.attachments.at.get(name)
+        held = self.open.get(name)
+        if held is None or held.inode != inode:
+            self.drop(name)
+            if inode is not None:
+                self.add(name, os.dup(self.attachments.fds[inode]))
+        return inode is not None
 
     def create(self, name: str, setup: bytes) -> Space:
         """Make a namespace: set it up, then give it its name. Raises KernelError."""
@@ -157,6 +169,7 @@ class Spaces:
         return space._nf_sock
 
     def close(self) -> None:
+        """Close all but `attachments`."""
         with suppress(OSError):  # some processes may not: then the thread never left
             netns.setns(self.home)
         for space in self.open.values():

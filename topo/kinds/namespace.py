@@ -9,7 +9,7 @@ from typing import Final
 from topo.changes import CREATE, DELETE, OWNER, UPDATE, Change, Env, Netns, Op, Request, Rtnl
 from topo.facts import OWN, Fact, Live, Ref, namespace
 from topo.kinds.ifla import IFLA_GROUP, body
-from topo.kinds.kind import DesiredView, Kind
+from topo.kinds.kind import DesiredView, Kind, stated_differences
 from topo.wire import RTM_NEWLINK, attr_u32, message
 
 _LOOPBACK: Final = 1  # LOOPBACK_IFINDEX in net/net_namespace.h: the same in every namespace
@@ -26,7 +26,7 @@ def encode(op: Op, env: Env) -> Sequence[Request]:
         lo = body(_LOOPBACK, attr_u32(IFLA_GROUP, env.mark), up=up)
         return [Netns("create", ns, setup=message(RTM_NEWLINK, 0, 1, lo))]
     if op.verb == CREATE:
-        made: list[Request] = [Netns("attach", ns, source)]
+        made: list[Request] = [Netns("attach", ns, source, inode=op.new.attrs.get("_inode", 0))]
         return made if up is None else [*made, Rtnl(ns, RTM_NEWLINK, 0, body(_LOOPBACK, up=up))]
     parts = [attr_u32(IFLA_GROUP, env.mark)] if OWNER in op.attrs else []
     up = up if "up" in op.attrs else None
@@ -34,12 +34,10 @@ def encode(op: Op, env: Env) -> Sequence[Request]:
 
 
 def compare(desired: Fact, live: Fact) -> tuple[str, ...]:
-    """`from` is compared where the reader knows that the name leads elsewhere: live facts bear it only then."""
-    have = live.attrs
-    return tuple(
-        name
-        for name, value in desired.attrs.items()
-        if have.get(name) != value and not (name == "from" and "from" not in have)
+    """`from` counts also where it is not stated: topo is to make the namespace itself then."""
+    return (
+        *stated_differences(desired, live),
+        *(["from"] if "from" in live.attrs.keys() - desired.attrs.keys() else []),
     )
 
 

@@ -14,11 +14,21 @@ def differences(
     """`mtu 1500 -> 9000` for each of the attributes; for a nested one what differs inside."""
     for name in names:
         old, new = live.get(name), desired.get(name)
-        if _nested(old) and _nested(new):
+        if name == "from" and isinstance(old, dict):
+            yield f"from {_source(old)} -> {_source(new)}"
+        elif _nested(old) and _nested(new):
             yield from _inside(name, old, new)
         else:
             unit = f" {units[name]}" if name in units else ""
             yield f"{name} {_word(old)} -> {_word(new)}{unit}"
+
+
+def _source(source: Mapping[str, Any] | None) -> str:
+    """Where a namespace comes from, in words; a bare number as the kernel writes it (namespaces(7))."""
+    if not source:
+        return "none"
+    ((how, value),) = source.items()
+    return f"net:[{value}]" if how == "inode" else f"{how} {value}"
 
 
 def _nested(value: Any) -> bool:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any, Final
 
-from topo.changes import CREATE, DELETE, REPLACE, UPDATE, Change, Op
+from topo.changes import CREATE, DELETE, OWNER, REPLACE, UPDATE, Change, Op
 from topo.errors import CycleError
-from topo.facts import Desired, Fact, Facts, Live, Ref, link, links_of, namespace
+from topo.facts import Desired, Fact, Facts, Live, Ref, lasting, link, links_of, namespace
 from topo.kinds.address import deleted_first
 from topo.kinds.kind import nothing
 from topo.kinds.registry import KINDS, LINK_KINDS
@@ -42,7 +42,7 @@ def ops(changes: Iterable[Change], live: Live) -> list[Op]:
         elif change.action == UPDATE:
             found.append(Op(UPDATE, change.ref, change.desired, change.live, change.attrs))
         elif change.ref not in elided and change.live:
-            found.append(Op(DELETE, change.live.ref, None, change.live))
+            found.append(Op(DELETE, change.live.ref, None, change.live, tuple(a for a in change.attrs if a == OWNER)))
             if change.action == REPLACE:
                 found.append(Op(CREATE, change.ref, change.desired, None, change.attrs))
     for handover in handovers(changes, live):
@@ -292,6 +292,13 @@ def one_by_one(order: Ordering) -> Edges:
         yield from pairwise(made)
 
 
+def former_first(order: Ordering) -> Edges:
+    """A name leads elsewhere when all is done in the namespace that it led to: if topo is killed before, it finds that again."""
+    for i, op in enumerate(order.ops):
+        if (ns := lasting(op.ref.ns)) != op.ref.ns and (j := order.breaks.get(namespace(ns))) is not None:
+            yield i, j
+
+
 HARD: Final[tuple[Callable[[Ordering], Edges], ...]] = (
     requirements,
     dismantling,
@@ -304,7 +311,13 @@ HARD: Final[tuple[Callable[[Ordering], Edges], ...]] = (
     renamed_first,
     handing_over,
 )
-SOFT: Final[tuple[Callable[[Ordering], Edges], ...]] = (updates_of_links, moved_routes, sysctls_first, one_by_one)
+SOFT: Final[tuple[Callable[[Ordering], Edges], ...]] = (
+    updates_of_links,
+    moved_routes,
+    sysctls_first,
+    one_by_one,
+    former_first,
+)
 
 
 def graph(order: Ordering) -> tuple[Graph, list[int]]:

@@ -67,7 +67,12 @@ class Ownership:
         if have.origin == OWN or ref in self.desired.external:
             return ""
         if ref.kind == "namespace" and want.attrs.get("from"):  # a live one has `from` where it leads elsewhere
-            return what(have) if have.attrs.get("from") and ref not in self.stated else ""
+            own = {"name": ref.ns}  # a name that was there before topo: not topo's to lead elsewhere
+            source = have.attrs.get("from")
+            theirs = ref not in self.stated or have.attrs.get("_strange") or source == own
+            return what(have) if source and theirs and want.attrs["from"] != own else ""
+        if ref.kind == "namespace" and have.attrs.get("from") and not have.attrs.get("_strange") and self.attached(ref):
+            return ""  # its name was for the last file, and topo is to make one now
         if ref.kind in ("link", "namespace"):
             return what(have)
         if ref.kind not in BY_PROTOCOL or ref in self.stated or self.place(have) or self._moves(have):

@@ -269,7 +269,7 @@ def _details(change: Change, by_ref: Mapping[Ref, Change]) -> str:
         names = [name for name in change.attrs if name not in (OWNER, AGAIN)]
         text = ", ".join(differences(names, change.desired.attrs, change.live.attrs, units))
     why = [change.reason] if change.reason and change.reason not in ("not in the file", "renamed") else []
-    if change.action == REPLACE:
+    if change.action == REPLACE and change.ref.kind != "namespace":
         why.append("the kernel cannot change it")
     if OWNER in change.attrs:
         why.append("adopted")
