@@ -14,6 +14,7 @@ import pytest
 from conformance.case import TOPOLOGY, Case
 from topo.changes import CREATE, Change, Op
 from topo.engine import apply as engine
+from topo.engine import known
 from topo.engine.apply import KernelLike, State
 from topo.facts import HOST, Desired, Fact, Facts, Live, link
 from topo.kernel.outcome import Outcome, Progress
@@ -33,9 +34,9 @@ class _Documents:
         return self.known[number]
 
     def keep(self, desired: Desired) -> Desired:
-        for known in self.known:
-            if (known.facts, known.external) == (desired.facts, desired.external):
-                return known
+        for kept in self.known:
+            if (kept.facts, kept.external) == (desired.facts, desired.external):
+                return kept
         numbered = desired._replace(document={"number": len(self.known)})
         self.known.append(numbered)
         return numbered
@@ -47,8 +48,8 @@ class Rig:
     def __init__(self, kernel: KernelLike, monkeypatch: pytest.MonkeyPatch) -> None:
         self.kernel = kernel
         self.documents = _Documents()
-        monkeypatch.setattr(engine, "Topology", self.documents)
-        monkeypatch.setattr(engine, "lower", self.documents)
+        monkeypatch.setattr(known, "Topology", self.documents)
+        monkeypatch.setattr(known, "lower", self.documents)
 
     def desired(self, case: Case, fact: Fact | None) -> Desired:
         """What is around, and the object in this state, or without it."""
