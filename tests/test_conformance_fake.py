@@ -67,7 +67,10 @@ def _values(value: Any) -> set[str]:
     return {value} if isinstance(value, str) else set(value) if isinstance(value, dict) else set()
 
 
-NEVER_ANOTHER = {"nft": {"other"}}  # what topo's table never has: always empty where desired
+NEVER_ANOTHER = {
+    "nft": {"other"},  # what topo's table never has: always empty where desired
+    "sysctl": {"optional"},  # how it is desired, not what: tests/test_lowering.py, tests/live/test_traps.py
+}
 
 
 @pytest.mark.parametrize("kind, words", [(kind, words) for kind, words in _documented().items() if kind != "link"])

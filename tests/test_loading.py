@@ -307,17 +307,17 @@ def large(lines: int) -> str:
 def test_a_large_file_is_read_fast() -> None:
     text = large(20_000)
     assert text.count("\n") > 19_990
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(loads(text).namespaces) == 3333
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_a_large_file_full_of_errors_is_no_trouble() -> None:
     text = large(20_000).replace("dev:", "dve:")
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InputError) as caught:
         loads(text)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     assert len({d.line for d in caught.value.diagnostics}) == 3333
 
 
@@ -339,10 +339,10 @@ def test_a_large_file_full_of_errors_is_no_trouble() -> None:
     ids=lambda text: text[:16],
 )
 def test_hostile_files_are_refused_at_once(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InputError):
         loads(text)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 @given(st.text(st.sampled_from("abc:-[]{}&*!|>'\"%@`#,? \n\t\x00\u2028é0\\"), max_size=40))
