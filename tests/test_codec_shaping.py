@@ -12,7 +12,8 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from topo.changes import CREATE, DELETE, UPDATE, Change, Op, Rtnl
 from topo.facts import STATIC, Fact, Live, Ref
-from topo.kinds.shaping import SHAPING, TC_H_ROOT, Shaping, attributes, canonical, htb_device
+from topo.kinds.shaping import SHAPING, TC_H_ROOT, canonical, htb_device
+from topo.kinds.shaping_spec import Shaping, attributes
 from topo.kinds.units import parse_duration, parse_rate, parse_size
 from topo.wire import NLM_F_CREATE, NLM_F_REPLACE, NLMSGHDR, RTM_DELQDISC, RTM_NEWQDISC, RTM_NEWTCLASS
 

@@ -16,7 +16,7 @@ from topo.file.model.interfaces import ENTRIES, LATER_KINDS
 from topo.file.model.values import endpoint, fwmark, ports, prefix, seconds
 from topo.file.schema import schema
 from topo.kinds.link_kinds import LINK_KINDS
-from topo.kinds.shaping import Shaping
+from topo.kinds.shaping_spec import Shaping
 
 ROOT = Path(__file__).parent.parent
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from topo.facts import Fact, Ref
 from topo.file import addressing, model, sysctls
@@ -11,9 +11,11 @@ from topo.file.model.values import seconds, sysctl_text
 from topo.file.scope import Bridge, Loc, Scope, Space, elsewhere, nearest, path, shown
 from topo.file.subnets import make_pool
 from topo.kinds import port as port_kind
-from topo.kinds.shaping import Shaping
-from topo.kinds.shaping import attributes as shaping_attributes
-from topo.kinds.spec import InterfaceSettings, interface_name
+from topo.kinds.words import interface_name
+
+if TYPE_CHECKING:
+    from topo.kinds.shaping_spec import Shaping
+    from topo.kinds.spec import InterfaceSettings
 
 ZEROS: Final = "00:00:00:00:00:00"
 _BRIDGE_TIMES: Final = ("forward_delay", "hello_time", "max_age", "ageing")
@@ -22,7 +24,12 @@ _VXLAN_PLAIN: Final = ("local", "group", "proxy", "l2miss", "l3miss", "ttl")
 _IPV6_LEAST_MTU: Final = 1280  # RFC 8200, section 5
 _OVERHEAD: Final = {4: 50, 6: 70}  # bytes: outer IP, UDP, VXLAN and inner Ethernet headers
 _PORT_DEFAULTS: Final = {attr.name: attr.default for attr in port_kind.DATA if attr.default is not None}
-_PORT_SETTINGS: Final = tuple(model.PortSettings.model_fields)
+
+
+def _shaping(shaping: Shaping) -> dict[str, Any]:
+    from topo.kinds.shaping_spec import attributes  # late, as the model was
+
+    return attributes(shaping)
 
 
 class Common:
@@ -61,7 +68,7 @@ class Common:
         self.addresses: list[str] | None = settings.addresses if settings else None
         self.gateway: Any = settings.gateway if settings else None
         shaping: Shaping | None = stated["shaping"]
-        self.shaping = shaping_attributes(shaping) if shaping is not None else None
+        self.shaping = _shaping(shaping) if shaping is not None else None
         self.sysctls = self._sysctls(scope, layers)
 
     def _sysctls(self, scope: Scope, layers: list[Any]) -> list[tuple[str, str]]:
@@ -254,7 +261,9 @@ def plugged(scope: Scope, bridge: Bridge, loc: Loc) -> None:
 def add_port(scope: Scope, space: Space, ifname: str, settings: model.PortSettings) -> None:
     """Add the port fact, if anything differs from the kernel's default."""
     stated = {
-        n: v for n in _PORT_SETTINGS if n in settings.model_fields_set and (v := getattr(settings, n)) is not None
+        n: v
+        for n in model.PortSettings.model_fields
+        if n in settings.model_fields_set and (v := getattr(settings, n)) is not None
     }
     if any(_PORT_DEFAULTS.get(name) != value for name, value in stated.items()):
         ref = Ref("port", space.name, (ifname,))

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from topo.kinds.later import stated
+
 
 def fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """The fields of a model by the names that they bear in a file."""
@@ -20,7 +22,7 @@ def members(annotation: Any, part: str | int) -> Iterator[Any]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         field = fields(annotation).get(str(part))
         if field is not None:
-            yield from alternatives(field.annotation)
+            yield from alternatives(stated(field.annotation, field.metadata))
     elif get_origin(annotation) in (list, tuple) and isinstance(part, int):
         yield from alternatives(get_args(annotation)[0])
     elif get_origin(annotation) is dict and isinstance(part, str):
@@ -31,7 +33,8 @@ def alternatives(annotation: Any) -> Iterator[Any]:
     """The members of a union, or the type itself."""
     origin = get_origin(annotation)
     if origin is Annotated:
-        yield from alternatives(get_args(annotation)[0])
+        inner, *metadata = get_args(annotation)
+        yield from alternatives(stated(inner, metadata))
     elif origin in (Union, types.UnionType):
         for member in get_args(annotation):
             yield from alternatives(member)

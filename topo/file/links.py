@@ -12,7 +12,7 @@ from topo.file.devices import Common, add_port, find_bridge, once, plugged
 from topo.file.model.values import end_name
 from topo.file.scope import Bridge, Loc, Scope, Space, shown
 from topo.file.subnets import make_pool
-from topo.kinds.spec import interface_name
+from topo.kinds.words import interface_name
 
 _POINT_TO_POINT: Final = {32: 31, 128: 127}  # RFC 3021, RFC 6164
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from topo.file.model import Topology
-from topo.file.model.topology import Section
+from topo.file.model import Section, Topology
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _WITHIN: Final = ("properties", "$defs")  # hold schemas by name

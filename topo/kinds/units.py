@@ -8,7 +8,9 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, WithJsonSchema
 
-_NUMBER: Final = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+from topo.patterns import late
+
+_NUMBER: Final = late(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
 _LONGEST: Final = 64  # digits beyond that are no measure of anything
 
 _RATES: Final = {  # bits per second

@@ -1,64 +1,56 @@
-"""The grammar of a topology file as pydantic models; `Topology` is the whole of it."""
+"""The grammar of a topology file as pydantic models; `Topology` is the whole of it.
 
-from topo.file.model.interfaces import (
-    Bridge,
-    BridgeEnd,
-    Interface,
-    InterfaceEnd,
-    Link,
-    Peer,
-    Port,
-    Vxlan,
-)
-from topo.file.model.rules import (
-    Chain,
-    Check,
-    Dnat,
-    Firewall,
-    FirewallRule,
-    Masquerade,
-    Match,
-    Nat,
-    Neighbour,
-    NextHop,
-    Publish,
-    Route,
-    Rule,
-    Snat,
-)
-from topo.file.model.settings import Defaults, PortSettings, Settings
-from topo.file.model.topology import Namespace, Section, Source, Topology
-from topo.file.model.values import Entry
+A model is imported when it is first asked for: a file uses few of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from topo.file.model.bridges import Bridge, Port
+    from topo.file.model.checks import Check
+    from topo.file.model.ends import BridgeEnd, InterfaceEnd
+    from topo.file.model.firewall import Chain, FirewallRule
+    from topo.file.model.interfaces import Interface
+    from topo.file.model.links import Link
+    from topo.file.model.nat import Dnat, Masquerade, Match, Publish, Snat
+    from topo.file.model.rules import Neighbour, NextHop, Route, Rule
+    from topo.file.model.sections import Defaults, Firewall, Namespace, Nat, Section
+    from topo.file.model.settings import PortSettings, Settings
+    from topo.file.model.source import Source
+    from topo.file.model.topology import Topology
+    from topo.file.model.values import Entry
+    from topo.file.model.vxlans import Peer, Vxlan
+
+_MODULES: Final = {
+    "bridges": ("Bridge", "Port"),
+    "checks": ("Check",),
+    "ends": ("BridgeEnd", "InterfaceEnd"),
+    "firewall": ("Chain", "FirewallRule"),
+    "interfaces": ("Interface",),
+    "links": ("Link",),
+    "nat": ("Dnat", "Masquerade", "Match", "Publish", "Snat"),
+    "rules": ("Neighbour", "NextHop", "Route", "Rule"),
+    "sections": ("Defaults", "Firewall", "Namespace", "Nat", "Section"),
+    "settings": ("PortSettings", "Settings"),
+    "source": ("Source",),
+    "topology": ("Topology",),
+    "values": ("Entry",),
+    "vxlans": ("Peer", "Vxlan"),
+}
+_HOMES: Final = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
-    "Bridge",
-    "BridgeEnd",
-    "Chain",
-    "Check",
-    "Defaults",
-    "Dnat",
-    "Entry",
-    "Firewall",
-    "FirewallRule",
-    "Interface",
-    "InterfaceEnd",
-    "Link",
-    "Masquerade",
-    "Match",
-    "Namespace",
-    "Nat",
-    "Neighbour",
-    "NextHop",
-    "Peer",
-    "Port",
-    "PortSettings",
-    "Publish",
-    "Route",
-    "Rule",
-    "Section",
-    "Settings",
-    "Snat",
-    "Source",
-    "Topology",
-    "Vxlan",
-]
+    "Bridge", "BridgeEnd", "Chain", "Check", "Defaults", "Dnat", "Entry", "Firewall", "FirewallRule", "Interface",
+    "InterfaceEnd", "Link", "Masquerade", "Match", "Namespace", "Nat", "Neighbour", "NextHop", "Peer", "Port",
+    "PortSettings", "Publish", "Route", "Rule", "Section", "Settings", "Snat", "Source", "Topology", "Vxlan",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return found

@@ -1,17 +1,15 @@
-"""The settings of interfaces: of every one, of the file's defaults, and of a bridge's ports."""
+"""The settings of interfaces: of every one, and of a bridge's ports."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
+from pydantic import BeforeValidator, Field, StrictInt, model_validator
 
-from topo.file.model.values import Entry, SysctlValue, either, single, wrong
-from topo.kinds.shaping import Shaping
-from topo.kinds.spec import Address, InterfaceSettings, Ip, ShortSysctl, canonical_ip
-
-QueueLength = Annotated[StrictInt, Field(ge=0, le=0x7FFFFFFF)]
-Mtu = Annotated[StrictInt, Field(ge=68, le=65535)]
+from topo.file.model.values import Entry, SysctlValue, single, wrong
+from topo.kinds.later import Either
+from topo.kinds.spec import InterfaceSettings
+from topo.kinds.words import Address, Ip, ShortSysctl, canonical_ip
 
 
 def _gateway(value: Any) -> Any:
@@ -27,7 +25,7 @@ def _gateway(value: Any) -> Any:
     return found
 
 
-_EitherGateway: Final = either(_gateway, Literal[False] | list[str] | str)
+_EitherGateway: Final = Either(_gateway, Literal[False] | list[str] | str)
 
 
 class Settings(InterfaceSettings):
@@ -44,18 +42,6 @@ class Settings(InterfaceSettings):
     )
     sysctls: dict[ShortSysctl, SysctlValue] | None = Field(
         None, description="its own sysctls by short name: rp_filter: 2, ipv6.accept_ra: 0"
-    )
-
-
-class Defaults(Entry):
-    """Settings for every interface that the file makes and that does not state its own."""
-
-    mtu: Mtu | None = Field(None, description="MTU in bytes; a VXLAN keeps to what its underlay carries")
-    up: StrictBool | None = Field(None, description="whether interfaces are up")
-    txqueuelen: QueueLength | None = Field(None, description="length of the transmit queue in packets")
-    shaping: Shaping | None = Field(None, description="a rate limit on what each sends")
-    sysctls: dict[ShortSysctl, SysctlValue] | None = Field(
-        None, description="sysctls of each by short name: rp_filter: 2, ipv6.accept_ra: 0"
     )
 
 

@@ -7,23 +7,23 @@ of its own instead of a union of pydantic's, so that an error names its place an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, WrapValidator
-from pydantic_core import InitErrorDetails, PydanticCustomError, PydanticUndefined, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from topo.facts import HOST
 from topo.file import addressing, ranges
-from topo.kinds.shaping import Shaping
-from topo.kinds.spec import canonical_ip, interface_name
-from topo.kinds.units import parse_duration
+from topo.kinds.later import Either
+from topo.kinds.words import canonical_ip, interface_name
+from topo.patterns import late
 
-_NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_TOPOLOGY: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-_SYSCTL: Final = re.compile(r"net(?:[./][A-Za-z0-9_@-]+){2,}")
-_PORTS: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_NAMESPACE: Final = late(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TOPOLOGY: Final = late(r"[a-z0-9][a-z0-9-]{0,31}")
+_SYSCTL: Final = late(r"net(?:[./][A-Za-z0-9_@-]+){2,}")
+_PORTS: Final = late(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_DOTTED: Final = late(r"[0-9.]+")
 TABLES: Final = {"main": 254, "default": 253, "local": 255}
 """The names of routing tables that every system has (rtnetlink.h, RT_TABLE_*)."""
 
@@ -51,20 +51,32 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if not isinstance(value, BaseModel):
+        return value
+    from topo.kinds.shaping_spec import Shaping  # late, as in every model
+
     if isinstance(value, Shaping):  # its rates are validated to bytes/s, where a number is bits/s
         rates = {name: f"{getattr(value, name) * 8}bit" for name in ("rate", "ceil") if getattr(value, name)}
         return value.model_dump(exclude_none=True) | rates
-    if isinstance(value, BaseModel):
-        fields = type(value).model_fields
-        return {
-            fields[name].alias or name: plain(getattr(value, name)) for name in fields if name in value.model_fields_set
-        }
-    return value
+    fields = type(value).model_fields
+    return {
+        fields[name].alias or name: plain(getattr(value, name)) for name in fields if name in value.model_fields_set
+    }
 
 
-def either(check: Callable[[Any], Any], written: Any = PydanticUndefined) -> WrapValidator:
-    """Makes `check` decide alone; the annotated type, or `written`, is for readers and for the schema."""
-    return WrapValidator(lambda value, _: check(value), json_schema_input_type=written)
+def no_entries() -> list[Any]:
+    """What a list is where it is not stated. Of `list` itself pydantic would parse the signature, in a millisecond."""
+    return []
+
+
+def nothing() -> dict[str, Any]:
+    """What a mapping is where it is not stated."""
+    return {}
+
+
+def empty(value: Any) -> Any:
+    """A mapping that has nothing behind its key."""
+    return {} if value is None else value
 
 
 def namespace_name(text: str) -> str:
@@ -191,7 +203,7 @@ def endpoint(text: str) -> tuple[str, tuple[int, int] | None]:
     if text.count(":") > 1:
         return canonical_ip(text), None
     name, colon, port = text.partition(":")
-    if re.fullmatch(r"[0-9.]+", name) and "." in name:
+    if _DOTTED.fullmatch(name) and "." in name:
         name = canonical_ip(name)
     elif name != HOST:
         namespace_name(name)
@@ -205,6 +217,8 @@ def _endpoint(text: str) -> str:
 
 def seconds(value: Any) -> float:
     """Seconds of 5, 2.5, "5s" or "200ms". Raises ValueError."""
+    from topo.kinds.units import parse_duration  # late: few files have times in them
+
     return parse_duration(value, "s") / 1e6
 
 
@@ -287,6 +301,10 @@ Ifname = Annotated[str, AfterValidator(interface_name)]
 Ifnames = Annotated[str, AfterValidator(_ranged(interface_name))]
 EndName = Annotated[str, AfterValidator(end_name)]
 MatchedInterface = Annotated[str, AfterValidator(_matched_interface)]
+Words = Annotated[
+    list[str],
+    BeforeValidator(lambda v: [v] if isinstance(v, str) else v, json_schema_input_type=list[str] | str),
+]
 Prefix = Annotated[str, AfterValidator(prefix)]
 Prefixes = Annotated[list[Prefix], BeforeValidator(single, json_schema_input_type=list[str] | str)]
 Subnets = Annotated[
@@ -306,13 +324,15 @@ MatchedPrefixes = Annotated[
 ]
 Destination = Annotated[str, AfterValidator(_destination)]
 PortNumber = Annotated[StrictInt, Field(ge=1, le=65535)]
-PortRange = Annotated[int | str, either(_port)]
+PortRange = Annotated[int | str, Either(_port)]
 PortRanges = Annotated[list[PortRange], BeforeValidator(single, json_schema_input_type=list[int | str] | int | str)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
-Seconds = Annotated[int | float | str, either(_seconds)]
-Fwmark = Annotated[int | str, either(_fwmark)]
-Table = Annotated[int | str, either(_table)]
-Tos = Annotated[int | str, either(_tos)]
+Seconds = Annotated[int | float | str, Either(_seconds)]
+Fwmark = Annotated[int | str, Either(_fwmark)]
+Table = Annotated[int | str, Either(_table)]
+Tos = Annotated[int | str, Either(_tos)]
 SysctlName = Annotated[str, AfterValidator(_sysctl_name)]
-SysctlValue = Annotated[bool | int | str, either(_sysctl_value)]
+SysctlValue = Annotated[bool | int | str, Either(_sysctl_value)]
+Mtu = Annotated[StrictInt, Field(ge=68, le=65535)]
+QueueLength = Annotated[StrictInt, Field(ge=0, le=0x7FFFFFFF)]
 U32 = Annotated[StrictInt, Field(ge=0, le=0xFFFFFFFF)]

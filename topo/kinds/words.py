@@ -1,0 +1,85 @@
+"""The words that every kind's grammar has: names, addresses and MAC addresses, each in its canonical form."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from topo.patterns import late
+from topo.wire import pack_ip, unpack_ip
+
+_MAC = late(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
+_NAMESPACE = late(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SYSCTL = late(r"[a-z0-9_]+([./][a-z0-9_]+)*")
+
+
+def canonical_ip(text: str) -> str:
+    """An IPv4 or IPv6 address as inet_ntop(3) writes it. Raises ValueError for anything else."""
+    try:
+        return unpack_ip(pack_ip(text))
+    except (OSError, ValueError, UnicodeError):
+        raise ValueError(f"{text!r} is no IPv4 or IPv6 address") from None
+
+
+def canonical_address(text: str) -> str:
+    """`address/length` of an interface, canonical. Raises ValueError."""
+    ip, slash, length = text.partition("/")
+    ip = canonical_ip(ip)
+    most = 128 if ":" in ip else 32
+    if not slash:
+        raise ValueError(f"{text!r} needs a prefix length: {ip}/24, or {ip}/{most} for the address alone")
+    if not (length.isascii() and length.isdigit() and int(length) <= most):
+        raise ValueError(f"{length!r} is no prefix length: 0 to {most} is expected")
+    return f"{ip}/{int(length)}"
+
+
+def canonical_mac(text: str) -> str:
+    """An Ethernet address an interface can have: six bytes, not all zero, no group address."""
+    if not _MAC.fullmatch(text):
+        raise ValueError(f"{text!r} is no MAC address: six bytes with colons are expected, as 02:00:00:00:00:01")
+    mac = text.lower()
+    if int(mac[:2], 16) & 1:
+        raise ValueError(f"{text} is a group address: an interface cannot have it")
+    if mac == "00:00:00:00:00:00":
+        raise ValueError("an interface cannot have the MAC address of zeros")
+    return mac
+
+
+def interface_name(text: str) -> str:
+    """`text`, where the kernel takes it as an interface's name (dev_valid_name), and it holds no `%`."""
+    if not 1 <= len(text.encode()) <= 15:
+        raise ValueError(f"{text!r}: an interface's name has 1 to 15 bytes, this has {len(text.encode())}")
+    if text in (".", "..") or any(c in "/:%" or c.isspace() or not c.isprintable() for c in text):
+        raise ValueError(f"{text!r} is no name of an interface: it holds no '/', ':', '%' or white space")
+    return text
+
+
+def device(text: str) -> str:
+    """`eth0` or `namespace:eth0`."""
+    ns, colon, ifname = text.rpartition(":")
+    if colon and not _NAMESPACE.fullmatch(ns):
+        raise ValueError(f"{ns!r} is no name of a namespace")
+    interface_name(ifname)
+    return text
+
+
+def _comment(text: str) -> str:
+    if not 1 <= len(text.encode()) <= 255 or "\0" in text:
+        raise ValueError("a comment has 1 to 255 bytes")  # IFALIASZ in linux/if.h
+    return text
+
+
+def _short_name(text: str) -> str:
+    if not _SYSCTL.fullmatch(text):
+        raise ValueError(f"{text!r} is no short name of a device's sysctl, such as rp_filter or ipv6.accept_ra")
+    return text
+
+
+Ip = Annotated[str, AfterValidator(canonical_ip)]
+Address = Annotated[str, AfterValidator(canonical_address)]
+Mac = Annotated[str, AfterValidator(canonical_mac)]
+InterfaceName = Annotated[str, AfterValidator(interface_name)]
+Device = Annotated[str, AfterValidator(device)]
+Comment = Annotated[str, AfterValidator(_comment)]
+ShortSysctl = Annotated[str, AfterValidator(_short_name)]
