@@ -11,23 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from topo.errors import (
-    ApplyError,
-    CycleError,
-    Diagnostic,
-    InputError,
-    KernelError,
-    LockError,
-    OwnershipError,
-    PlanError,
-    RevertedError,
-    StaleError,
-    TopoError,
-    UnconfirmedError,
-    UnsupportedError,
-    VerifyError,
-)
-
 if TYPE_CHECKING:
     from topo.api import (
         Applied,
@@ -51,6 +34,22 @@ if TYPE_CHECKING:
         schema,
         show,
     )
+    from topo.errors import (
+        ApplyError,
+        CycleError,
+        Diagnostic,
+        InputError,
+        KernelError,
+        LockError,
+        OwnershipError,
+        PlanError,
+        RevertedError,
+        StaleError,
+        TopoError,
+        UnconfirmedError,
+        UnsupportedError,
+        VerifyError,
+    )
 
 __version__ = "0.1.0"
 
@@ -65,8 +64,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """The API is imported when it is first used: `topo --help` needs none of it."""
-    if name in __all__:
-        from topo import api
+    if name not in __all__:
+        raise AttributeError(f"module 'topo' has no attribute {name!r}")
+    from topo import errors
 
-        return getattr(api, name)
-    raise AttributeError(f"module 'topo' has no attribute {name!r}")
+    home: Any = errors
+    if not hasattr(errors, name):
+        from topo import api as home
+    return getattr(home, name)

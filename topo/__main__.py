@@ -1,6 +1,17 @@
-"""`python -m topo` is `topo`."""
+"""The command `topo`, which is also `python -m topo`."""
 
-from topo.cli.main import main
+from __future__ import annotations
+
+import gc
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    gc.disable()  # a command is over before collecting cycles pays, among its modules and among its many facts
+    from topo.cli.main import main as command
+
+    command()
+
 
 if __name__ == "__main__":
     main()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NoReturn
 
 import click
 
@@ -128,7 +129,12 @@ def _output(arguments: Sequence[str]) -> str:
     return "json" if wanted else "human"
 
 
-def main() -> None:
-    """The entry point of the installed command."""
-    gc.disable()  # a command is over before collecting cycles among its many facts would pay
-    sys.exit(run(sys.argv[1:]))
+def main() -> NoReturn:
+    """Run the command line of this process, and end it."""
+    code = run(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    os._exit(code)  # Python would first free object by object what ends with the process: 20 ms and more

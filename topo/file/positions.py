@@ -7,7 +7,6 @@ that what is a key there need not be told from what is an index.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
@@ -24,8 +23,9 @@ from ruamel.yaml.events import (
 from topo.errors import Diagnostic, InputError, shown
 from topo.file import yaml
 from topo.file.yaml import Loc, Source
+from topo.patterns import late
 
-_VARIABLE: Final = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VARIABLE: Final = late(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 FIRST_AT: Final = ", first at "
 """Ends a message about a conflict, with the path of the other place behind it; that gets its position too."""
 
@@ -195,7 +195,7 @@ def _find(place: Place, path: str, depth: int) -> tuple[bool, int, Place]:
     return best
 
 
-_INDEX: Final = re.compile(r"(?:\.[a-z]+)?\[(0|[1-9][0-9]{0,8})\]")  # links[3].ends[0], the link being a list itself
+_INDEX: Final = late(r"(?:\.[a-z]+)?\[(0|[1-9][0-9]{0,8})\]")  # links[3].ends[0], the link being a list itself
 
 
 def _ends(name: str) -> list[int]:

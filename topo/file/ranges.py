@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from itertools import product
 from math import prod
 from typing import Final
 
+from topo.patterns import late
+
 LIMIT: Final = 65_536
 """The most that one range may expand to."""
 
-_PART: Final = re.compile(r"\[([^\[\]]*)\]")
-_SPAN: Final = re.compile(r"([0-9]{1,9})-([0-9]{1,9})")
+_PART: Final = late(r"\[([^\[\]]*)\]")
+_NESTED: Final = late(r"\[[^\]]*\[")
+_SPAN: Final = late(r"([0-9]{1,9})-([0-9]{1,9})")
 
 
 def is_range(text: str) -> bool:
@@ -46,7 +48,7 @@ def _parts(text: str) -> tuple[list[str], list[tuple[int, int, int]]]:
     """The literal pieces of `text`, and between them its ranges as (first, last, digits to pad to)."""
     pieces = _PART.split(text)
     literals, inner = pieces[0::2], pieces[1::2]
-    if re.search(r"\[[^\]]*\[", text):
+    if _NESTED.search(text):
         raise ValueError(f"{text!r} has a '[' within a range; ranges cannot be nested")
     if any("[" in literal for literal in literals):
         raise ValueError(f"{text!r} has a '[' that is not closed")

@@ -18,14 +18,15 @@ from topo.file import grammar, positions, yaml
 from topo.file.model import Topology
 from topo.file.positions import Sources, Variable
 from topo.file.yaml import Loc, Source, path_text
+from topo.patterns import late
 
 MAX_FILE: Final = 64 * 1024
 """The most bytes of a file that `env_file` names."""
 MAX_TEXT: Final = 64 * 1024 * 1024
 """The most characters that all variables put in together."""
 
-_LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
-_REFERENCE: Final = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
+_LINE: Final = late(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
+_REFERENCE: Final = late(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 
 
 def read(source: Source) -> dict[str, Variable]:
