@@ -9,6 +9,7 @@ topo.destroy("lab")
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,9 +67,7 @@ def __getattr__(name: str) -> Any:
     """The API is imported when it is first used: `topo --help` needs none of it."""
     if name not in __all__:
         raise AttributeError(f"module 'topo' has no attribute {name!r}")
-    from topo import errors
-
-    home: Any = errors
-    if not hasattr(errors, name):
-        from topo import api as home
-    return getattr(home, name)
+    home = "topo.errors" if name.endswith("Error") or name == "Diagnostic" else "topo.api"
+    if name in ("Topology", "load", "loads", "lower", "schema"):
+        home = "topo.reading"
+    return getattr(import_module(home), name)

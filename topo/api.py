@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
@@ -27,12 +26,12 @@ from topo.engine.record import DamagedError, Record
 from topo.errors import InputError
 from topo.facts import HOST, Desired, namespace
 from topo.file import loading
-from topo.file.lowering import lower as _lower
 from topo.file.model import Topology
 from topo.file.model.values import TopologyName
 from topo.kernel import Kernel, netns, privileges
 from topo.kernel.outcome import Progress
 from topo.planning.plan import Plan, SavedPlan
+from topo.reading import load, loads, lower, schema
 
 __all__ = [
     "Applied", "CheckResult", "Plan", "Report", "SavedPlan", "Shown", "Topology",
@@ -66,24 +65,6 @@ class Shown(NamedTuple):
     desired: Desired
     plan: Plan
     namespaces: dict[str, str]
-
-
-def load(*paths: str | Path) -> Topology:
-    """Read a topology from one or several files; `-` is stdin. Raises InputError with every error at once."""
-    return loading.load(paths)
-
-
-def loads(text: str, name: str = "<string>") -> Topology:
-    """As `load`, of a text; `name` is what messages call it."""
-    return loading.loads(text, name)
-
-
-def lower(topology: Topology) -> Desired:
-    """The desired facts of a topology. Raises InputError with every error at once, and its place in the file."""
-    try:
-        return _lower(topology)
-    except InputError as error:
-        raise loading.located(error, topology) from None
 
 
 @contextmanager
@@ -301,10 +282,3 @@ def enter(name: str, ns: str) -> str:
     if ns not in paths:
         raise InputError(f"{name} has no namespace {ns!r}; it has {', '.join(paths) or 'none'}")
     return paths[ns]
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of topology files."""
-    from topo.file.schema import schema as make
-
-    return make()

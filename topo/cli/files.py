@@ -15,10 +15,10 @@ from topo.errors import EXIT_OK
 @output_option
 def validate(files: tuple[str, ...], out: Human | Json) -> int:
     """Say everything that is wrong with FILE at once. Needs no root, looks at no kernel."""
-    from topo import api
+    from topo import reading
 
     found = topology(files)
-    api.lower(found)
+    reading.lower(found)
     out.valid(found)
     return EXIT_OK
 
@@ -31,10 +31,10 @@ def validate(files: tuple[str, ...], out: Human | Json) -> int:
 @output_option
 def graph(files: tuple[str, ...], language: str, out: Human | Json) -> int:
     """Draw the topology, as text for Mermaid or Graphviz."""
-    from topo import api
+    from topo import reading
     from topo.planning.drawing import FORMATS
 
-    desired = api.lower(topology(files))
+    desired = reading.lower(topology(files))
     out.drawing(desired.name, language, FORMATS[language](desired))
     return EXIT_OK
 
@@ -44,7 +44,7 @@ def schema() -> int:
     """Print the JSON Schema of topology files, for editors."""
     import json
 
-    from topo import api
+    from topo import reading
 
-    click.echo(json.dumps(api.schema(), indent=2, ensure_ascii=False))
+    click.echo(json.dumps(reading.schema(), indent=2, ensure_ascii=False))
     return EXIT_OK

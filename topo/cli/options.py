@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem
 
 from topo.cli.human import Human
 from topo.cli.machine import Json
 from topo.errors import InputError, TopoError
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from topo.file.model import Topology
     from topo.planning.plan import SavedPlan
 
@@ -72,6 +73,8 @@ confirm_option = click.option(
 
 def _names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Topologies that are applied here, for the shell to complete."""
+    from click.shell_completion import CompletionItem
+
     from topo import api
 
     try:
@@ -81,6 +84,8 @@ def _names(context: click.Context, parameter: click.Parameter, incomplete: str) 
 
 
 def _files_and_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
     return [*_names(context, parameter, incomplete), CompletionItem(incomplete, type="file")]
 
 
@@ -102,20 +107,20 @@ def _stdin() -> str:
 
 def topology(files: tuple[str, ...]) -> Topology:
     """The topology of these files; `-` is standard input."""
-    from topo import api
+    from topo import reading
 
-    return api.load(*files)
+    return reading.load(*files)
 
 
 def topology_or_plan(files: tuple[str, ...]) -> Topology | SavedPlan:
     """As `topology`; one file that `topo plan` wrote is that plan."""
-    from topo import api
+    from topo import reading
 
     if len(files) > 1:
         return topology(files)
     if files == (STDIN,):
         text = _stdin()
-        return _plan(text) or api.loads(text, "<stdin>")
+        return _plan(text) or reading.loads(text, "<stdin>")
     try:
         with Path(files[0]).open(encoding="utf-8") as stream:
             text = stream.read() if stream.read(1) == "{" else ""

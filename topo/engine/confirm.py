@@ -16,7 +16,6 @@ import syslog
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -51,8 +50,7 @@ class Terminal(NamedTuple):
     changed: int  # ctime, in ns
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """A run of `topology` that is to be confirmed, or, from `reverted` on, was gone back from.
 
     `before`: the document to go back to, None for nothing at all. `seconds`: how long one may take to confirm.
@@ -131,7 +129,7 @@ def pending(name: str) -> Note | None:
 
 def save(note: Note) -> None:
     """Raises KernelError."""
-    data = {"format": _FORMAT, "boot": records.boot(), **asdict(note)}
+    data = {"format": _FORMAT, "boot": records.boot(), **note._asdict()}
     records.write(_path(note.topology), data)
 
 
@@ -188,7 +186,7 @@ class Watch:
             return None
         if self.earlier:
             _dismiss(self.earlier)
-        self.note = replace(self.note, deadline=_now() + self.seconds)
+        self.note = self.note._replace(deadline=_now() + self.seconds)
         save(self.note)
         return self.seconds
 
@@ -270,7 +268,7 @@ def go_back(kernel: KernelLike, note: Note, progress: Progress | None = None) ->
         report = apply(kernel, lowered(note), progress=progress)
     else:
         report = destroy(kernel, name, progress=progress)
-    save(replace(note, before=None, reverted=time.time(), problem=""))
+    save(note._replace(before=None, reverted=time.time(), problem=""))
     return report
 
 
@@ -303,7 +301,7 @@ def _start(note: Note, revert: Revert) -> Note:
             words = []
         if len(words) != 2:
             raise KernelError(0, "it did not answer", doing="starting the watchdog")
-        note = replace(note, watchdog=(int(words[0]), int(words[1])))
+        note = note._replace(watchdog=(int(words[0]), int(words[1])))
         save(note)
     return note
 
@@ -354,7 +352,7 @@ def _watch(name: str, me: Process, revert: Revert, terminal: Terminal | None) ->
             if attempts < _ATTEMPTS:
                 time.sleep(_PAUSE)
                 continue
-            save(replace(note, problem=problem))
+            save(note._replace(problem=problem))
             _say(f"{name}: not confirmed within {note.seconds:g} s, and could not be reverted: {problem}", terminal)
             return
     if (note := load(name)) and note.reverted and note.watchdog == me:

@@ -10,13 +10,14 @@ import json
 import os
 import re
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from topo.errors import KernelError, UnsupportedError
-from topo.facts import Facts
+from topo.facts import Fact, Ref
 from topo.planning.plan import fact_from_json, fact_to_json
 
 DIRECTORY: Final = Path("/run/topo")
@@ -25,8 +26,7 @@ _ROOTLESS: Final = "in a user namespace, mount a /run of its own first: mount -t
 _LARGEST: Final = 256 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What is known of one topology on this host.
 
     `applied`: the document of the last apply that succeeded, None before the first. `pending`: that of a run that
@@ -40,8 +40,8 @@ class Record:
     applied: dict[str, Any] | None = None
     pending: dict[str, Any] | None = None
     destroying: bool = False
-    restore: Facts = field(default_factory=dict)
-    namespaces: dict[str, int] = field(default_factory=dict)
+    restore: Mapping[Ref, Fact] = MappingProxyType({})
+    namespaces: Mapping[str, int] = MappingProxyType({})
     time: float = 0.0
 
     @property
@@ -125,7 +125,7 @@ def save(record: Record) -> None:
         "applied": record.applied,
         "pending": record.pending,
         "destroying": record.destroying,
-        "namespaces": record.namespaces,
+        "namespaces": dict(record.namespaces),
         "restore": [fact_to_json(fact) for fact in record.restore.values()],
     }
     write(DIRECTORY / f"{record.topology}.json", data)
@@ -149,7 +149,7 @@ def write(final: Path, data: dict[str, Any]) -> None:
 
 def update(record: Record, **changed: Any) -> Record:
     """`record` with some of its fields changed."""
-    return replace(record, **changed)
+    return record._replace(**changed)
 
 
 def remove(name: str) -> None:

@@ -40,11 +40,12 @@ class Side:
         end = link.ends[index]
         self.loc = loc
         self.settings = None if isinstance(end, str) else end
-        self.is_bridge = isinstance(end, model.BridgeEnd)
+        self.is_bridge = False
         self.names: list[str] | None = None
         if isinstance(end, str):
             text = end
         elif isinstance(end, model.BridgeEnd):
+            self.is_bridge = True
             text = end.bridge
             if end.name is not None:
                 self.names = scope.names(end.name, (*loc, "name"), interface_name)
@@ -182,7 +183,7 @@ def _end(scope: Scope, end: End, other: End) -> None:
     if bridge is not None:
         plugged(scope, bridge, end.side.loc)
         settings = end.side.settings
-        if isinstance(settings, model.BridgeEnd):
+        if settings is not None and isinstance(settings, model.BridgeEnd):
             add_port(scope, end.space, end.ifname, settings)
 
 

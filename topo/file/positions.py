@@ -8,7 +8,6 @@ that what is a key there need not be told from what is an index.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from ruamel.yaml.events import (
@@ -234,8 +233,7 @@ def _placed(diagnostic: Diagnostic, sources: Sources) -> Diagnostic:
         place = find(sources.root(), path)
         line, column = place.pointed()
         message += f"{first}{path} ({shown(place.source.name)}:{line}:{column})"
-    return replace(
-        diagnostic,
+    return diagnostic._replace(
         message=message,
         path=shown(diagnostic.path),
         file=there.file,

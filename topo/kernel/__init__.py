@@ -13,7 +13,6 @@ from typing import Self
 from topo.changes import Change, Op
 from topo.facts import Desired, Live
 from topo.kernel import foreign_drops, netns, still_forwarding
-from topo.kernel.executor import Executor
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.reader import Reader
 from topo.kernel.spaces import Spaces
@@ -50,6 +49,8 @@ class Kernel:
 
     def execute(self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None) -> Outcome:
         """Run a plan's stages; stops behind the first batch in which something was refused."""
+        from topo.kernel.executor import Executor  # late: most runs find nothing to do
+
         return Executor(self._spaces, desired, progress).run(stages)
 
     def warnings(self, desired: Desired, changes: Sequence[Change]) -> list[str]:

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from topo.changes import Change, Encode, Env, Request
 from topo.facts import Fact, Live, Ref
@@ -65,8 +65,7 @@ def in_place(_desired: Fact, _live: Fact) -> frozenset[str]:
     return frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of kernel object (a row of rtnetlink's tables, an nft table, a sysctl, a namespace).
 
     `requires(fact, desired)`: the refs that must be there first.
@@ -91,11 +90,10 @@ class Kind:
     absent: frozenset[int] = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL})
     describe: Callable[[Fact], str] = lambda fact: ""
     explain: Callable[[Fact, Fact], Iterable[str]] | None = None
-    units: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, str] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class LinkKind:
+class LinkKind(NamedTuple):
     """A kind of link: IFLA_INFO_KIND with its IFLA_INFO_DATA.
 
     `spec` is the pydantic model of an entry of `interfaces` with this `kind` (a topo.kinds.spec.InterfaceSpec);

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, Final
 
-from topo.kinds.bridge import BRIDGE
-from topo.kinds.existing import EXISTING
-from topo.kinds.ifb import IFB
 from topo.kinds.kind import LinkKind
-from topo.kinds.macvlan import MACVLAN
-from topo.kinds.macvtap import MACVTAP
-from topo.kinds.tap import TAP
-from topo.kinds.tun import TUN
-from topo.kinds.veth import VETH
-from topo.kinds.vxlan import VXLAN
 
-LINK_KINDS: Final[dict[str, LinkKind]] = {
-    kind.name: kind for kind in (VETH, BRIDGE, VXLAN, MACVLAN, MACVTAP, TUN, TAP, IFB, EXISTING)
-}
+
+class LinkKinds(Mapping[str, LinkKind]):
+    """Kinds by name. Each is imported when it is first asked for: few are met in a run, and the model of what is
+    written of one takes a millisecond to make."""
+
+    def __init__(self, homes: dict[str, str]) -> None:
+        """`homes`: name -> module and variable, `macvlan.MACVLAN`."""
+        self._homes = homes
+        self._found: dict[str, LinkKind] = {}
+
+    def get(self, name: str, default: Any = None) -> Any:  # not Mapping's, which raises and catches
+        found = self._found.get(name)
+        if found is None and name in self._homes:
+            module, _, variable = self._homes[name].partition(".")
+            found = self._found[name] = getattr(import_module(f"topo.kinds.{module}"), variable)
+        return default if found is None else found
+
+    def __getitem__(self, name: str) -> LinkKind:
+        found: LinkKind | None = self.get(name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._homes)
+
+    def __len__(self) -> int:
+        return len(self._homes)
+
+
+LINK_KINDS: Final = LinkKinds(
+    {
+        "veth": "veth.VETH",
+        "bridge": "bridge.BRIDGE",
+        "vxlan": "vxlan.VXLAN",
+        "macvlan": "macvlan.MACVLAN",
+        "macvtap": "macvtap.MACVTAP",
+        "tun": "tun.TUN",
+        "tap": "tap.TAP",
+        "ifb": "ifb.IFB",
+        "existing": "existing.EXISTING",
+    }
+)

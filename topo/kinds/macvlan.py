@@ -8,8 +8,7 @@ from pydantic import Field
 
 from topo.facts import Fact
 from topo.kinds.kind import LinkKind
-from topo.kinds.spec import InterfaceSpec, parent_field
-from topo.kinds.words import Device
+from topo.kinds.spec import Device, InterfaceSpec, parent_field
 from topo.wire import U32, Attr, Format
 
 Mode = Literal["private", "vepa", "bridge", "passthru"]

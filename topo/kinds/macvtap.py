@@ -8,8 +8,7 @@ from pydantic import Field
 
 from topo.kinds.kind import LinkKind
 from topo.kinds.macvlan import MODE, Mode, home, replace
-from topo.kinds.spec import InterfaceSpec, parent_field
-from topo.kinds.words import Device
+from topo.kinds.spec import Device, InterfaceSpec, parent_field
 
 
 class Macvtap(InterfaceSpec):

@@ -8,12 +8,25 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 
 from topo.facts import HOST
 from topo.kinds.later import later
-from topo.kinds.words import Address, Comment, Ip, Mac, ShortSysctl
+from topo.kinds.words import Address, Comment, Device, InterfaceName, Ip, Mac, ShortSysctl
 
 
 def _list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
+
+__all__ = [
+    "Address",
+    "Comment",
+    "Device",
+    "InterfaceName",
+    "InterfaceSettings",
+    "InterfaceSpec",
+    "Ip",
+    "Mac",
+    "ShortSysctl",
+    "parent_field",
+]
 
 if TYPE_CHECKING:
     from topo.kinds.shaping_spec import Shaping

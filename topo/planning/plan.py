@@ -6,8 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from topo.changes import AGAIN, CREATE, DELETE, OWNER, REPLACE, UPDATE, Change
 from topo.errors import InputError
@@ -23,8 +22,7 @@ _PLURALS: Final = {"fdb": "FDB entries", "address": "addresses", "sysctl": "sysc
 _SINGULARS: Final = {"fdb": "FDB entry", "nft": "nftables table"}
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What an apply would do. `desired` is what the changes lead to, resolved."""
 
     topology: str
@@ -58,8 +56,7 @@ class Plan:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class SavedPlan:
+class SavedPlan(NamedTuple):
     """A plan that was saved: what is needed to plan again, and to see whether that gives the same."""
 
     topology: str
@@ -152,8 +149,7 @@ def _change_from_json(data: dict[str, Any]) -> Change:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One line of a plan, for a person."""
 
     sign: str

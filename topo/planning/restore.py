@@ -69,7 +69,7 @@ def defaults(have: Fact) -> dict[str, Any]:
     if kind == "vxlan":
         known["created_in"] = None
     if kind in LINK_KINDS:
-        known.update((a.name, a.default) for a in LINK_KINDS[kind].data if a.default is not None)
+        known.update((a.name, a.default) for a in LINK_KINDS[str(kind)].data if a.default is not None)
     return known
 
 
