@@ -166,7 +166,7 @@ def _grown(values: list[float], sizes: tuple[int, int]) -> float:
 def starting(found: dict[str, Samples]) -> list[Verdict]:
     imports = found["imports"].cpu()
     rows = [
-        Verdict(f"topo {name}, whole process / the imports", 1.4, 2.2, found[name].cpu() / imports)
+        Verdict(f"topo {name}, whole process / the imports", 1.4, 1.4, found[name].cpu() / imports)
         for name in ("validate", "diff", "noop")
     ]
     return rows + [Verdict(name, 60, 75, found[name].cpu() * 1e3, unit=" ms") for name in ("help", "completion")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,7 +23,6 @@ from topo.cli.options import (
 )
 from topo.cli.progress import Progress
 from topo.errors import EXIT_DIFFERENCES, EXIT_OK, InputError
-from topo.facts import Desired
 
 if TYPE_CHECKING:
     from topo.planning.plan import Plan, SavedPlan
@@ -69,6 +67,7 @@ def apply(
 def _saved(plan: SavedPlan) -> Plan:
     """A saved plan as one that can be shown."""
     from topo import api
+    from topo.facts import Desired
 
     desired = Desired(plan.topology, {}, document=plan.document)
     return api.Plan(plan.topology, plan.changes, desired, plan.warnings)
@@ -107,7 +106,8 @@ def plan(files: tuple[str, ...], path: str, adopt: bool, verbose: bool, out: Hum
         click.echo(text)
         return EXIT_OK
     try:
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        with open(path, "w", encoding="utf-8") as stream:
+            stream.write(text + "\n")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     out.plan(found, verbose)

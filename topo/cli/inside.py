@@ -8,7 +8,6 @@ import sys
 import click
 
 from topo.errors import InputError
-from topo.facts import HOST
 
 _SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -20,6 +19,7 @@ def _execute(target: str, command: tuple[str, ...]) -> None:
     if not colon or not name or not ns:
         raise InputError(f"{target}: which namespace? expected NAME:NS, as in web-lab:web")
     path = api.enter(name, ns)  # for the host's too: it says whether there is such a topology
+    from topo.facts import HOST
     from topo.kernel.enter import execute
 
     if command[0] == "--" and len(command) > 1:  # click hands it on

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -19,10 +18,10 @@ from topo.errors import (
     OwnershipError,
     TopoError,
 )
-from topo.facts import Ref
 
 if TYPE_CHECKING:
     from topo.api import Applied, CheckResult, Report, Shown
+    from topo.facts import Ref
     from topo.file.model import Topology
     from topo.planning.plan import Plan
 
@@ -35,6 +34,8 @@ class Json:
     @staticmethod
     def text(document: dict[str, Any]) -> str:
         """On one line: plans of large topologies are large."""
+        import json  # late: most commands speak to people
+
         return json.dumps(document, ensure_ascii=False)
 
     def _print(self, kind: str, **rest: Any) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import NoReturn
 
@@ -109,7 +110,9 @@ def run(arguments: Sequence[str]) -> int:
 def _invoke(arguments: Sequence[str]) -> int:
     """What `cli.main` does, but for its own treatment of errors: it exits 1 where nobody reads on, which is diff's word."""
     if "_TOPO_COMPLETE" in os.environ:
-        cli.main(prog_name="topo")  # answers the shell and exits
+        with suppress(SystemExit):
+            cli.main(prog_name="topo")  # answers the shell
+        return EXIT_OK
     try:
         with cli.make_context("topo", list(arguments)) as context:
             result = cli.invoke(context)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -122,7 +120,7 @@ def topology_or_plan(files: tuple[str, ...]) -> Topology | SavedPlan:
         text = _stdin()
         return _plan(text) or reading.loads(text, "<stdin>")
     try:
-        with Path(files[0]).open(encoding="utf-8") as stream:
+        with open(files[0], encoding="utf-8") as stream:
             text = stream.read() if stream.read(1) == "{" else ""
     except (OSError, ValueError):  # the loader says best what is wrong with a file
         text = ""
@@ -131,10 +129,12 @@ def topology_or_plan(files: tuple[str, ...]) -> Topology | SavedPlan:
 
 def _plan(text: str) -> SavedPlan | None:
     """The plan that `text` holds; None where it is anything else. Raises InputError for a damaged plan."""
-    from topo.planning.plan import from_json
-
     if not text.lstrip().startswith("{") or '"kind"' not in text:
         return None
+    import json
+
+    from topo.planning.plan import from_json
+
     try:
         document = json.loads(text)
     except ValueError:

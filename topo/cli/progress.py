@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from types import TracebackType
@@ -33,7 +32,9 @@ class Progress:
         self._drawn = True
         filled = min(_WIDTH, _WIDTH * done // max(total, 1))
         text = f"[{'#' * filled}{'.' * (_WIDTH - filled)}] {done:,}/{total:,} {shown(what)}"
-        self._stream.write("\r\033[K" + text[: shutil.get_terminal_size().columns - 1])
+        from shutil import get_terminal_size  # late: it brings the modules of archives with it
+
+        self._stream.write("\r\033[K" + text[: get_terminal_size().columns - 1])
         self._stream.flush()
 
     def __enter__(self) -> Self:

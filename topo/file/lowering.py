@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from topo.facts import Desired, Fact, Ref
+from topo.facts import Check, Desired, Fact, Ref
 from topo.file import semantics
 from topo.file.devices import declare_devices, lower_bridge, lower_interface, lower_vxlan
 from topo.file.links import lower_links
 from topo.file.model import Section, Topology
 from topo.file.model.values import namespace_name, sysctl_text
-from topo.file.nat import lower_checks, lower_sections
 from topo.file.routing import lower_default_routes, lower_routing
 from topo.file.scope import Loc, Scope, Space, path
 from topo.file.subnets import stated as stated_addresses
@@ -27,6 +26,7 @@ _LOWER: Final[dict[str, Callable[[Scope, Space, str, Any, Loc], None]]] = {
     "interfaces": lower_interface,
 }
 _ROUTING: Final = frozenset({"routes", "rules", "neighbours"})
+_FILTERING: Final = frozenset({"nat", "firewall"})
 
 
 def lower(topology: Topology) -> Desired:
@@ -44,9 +44,7 @@ def lower(topology: Topology) -> Desired:
     lower_default_routes(scope)
     for space in spaces:
         _sysctls(scope, space)
-    for space in spaces:
-        lower_sections(scope, space)
-    checks = lower_checks(scope)
+    checks = _filters_and_checks(scope)
     semantics.check(scope)
     scope.problems.check()
     return Desired(
@@ -148,6 +146,17 @@ def _masters(scope: Scope) -> None:
             scope.problems.add(loc, f"{ifname} is a bridge: a bridge is no port of another, link them by a veth pair")
         else:
             attrs["master"] = bridge.name
+
+
+def _filters_and_checks(scope: Scope) -> tuple[Check, ...]:
+    filtering = [s for s in scope.spaces.values() if not s.section.model_fields_set.isdisjoint(_FILTERING)]
+    if not filtering and not scope.topology.checks:
+        return ()
+    from topo.file.nat import lower_checks, lower_sections  # late: a twentieth of what starting costs
+
+    for space in filtering:
+        lower_sections(scope, space)
+    return lower_checks(scope)
 
 
 def _sysctls(scope: Scope, space: Space) -> None:

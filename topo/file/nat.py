@@ -20,8 +20,6 @@ Targets = tuple[str | None, str | None]
 def lower_sections(scope: Scope, space: Space) -> None:
     """The nft fact of one namespace and the sysctls that it needs, where it has NAT or a firewall."""
     section = space.section
-    if section.model_fields_set.isdisjoint(("nat", "firewall")):
-        return
     rules = _rules(scope, space, section.nat, section.firewall)
     if not any(rules):
         return

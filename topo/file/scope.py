@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -28,7 +27,9 @@ def path(loc: Loc) -> str:
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """A hint with the name most like `name`; empty where none is like it."""
-    found = difflib.get_close_matches(name, list(names), 1)
+    from difflib import get_close_matches  # late: for what is wrong only
+
+    found = get_close_matches(name, list(names), 1)
     return f"did you mean {found[0]!r}?" if found else ""
 
 
