@@ -591,6 +591,19 @@ def test_the_shell_completes_commands_and_options() -> None:
     assert done.stdout == "plain,destroy\n"
 
 
+def test_the_end_waits_for_threads_and_writes_all(tmp_path: Path) -> None:
+    """The process ends without Python's way of ending: what that would have seen to is seen to."""
+    code = (
+        "import sys, threading, time, pathlib; from topo.cli.main import main\n"
+        f"threading.Thread(target=lambda: (time.sleep(0.3), pathlib.Path({str(tmp_path / 'done')!r}).touch())).start()\n"
+        "sys.stdout.write('first ')\n"
+        "sys.argv[1:] = ['schema']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("first {") and done.stdout.endswith("}\n")
+    assert (tmp_path / "done").exists()
+
+
 def test_nobody_reads_the_output() -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -31,6 +31,18 @@ def test_heavy_imports_are_lazy(module: str) -> None:
     assert not HEAVY & set(done.stdout.split())
 
 
+def test_what_a_file_does_not_use_is_not_imported() -> None:
+    text = "topology: lab\nnamespaces: {a: {}, b: {}}\nlinks: [['a:eth0', 'b:eth0']]\n"
+    code = f"import sys, topo; topo.lower(topo.loads({text!r})); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOPO.parent, check=True)
+    found = {name.removeprefix("topo.") for name in done.stdout.split() if name.startswith("topo.")}
+    assert {"file.model.topology", "file.model.links"} <= found
+    assert {name for name in found if name.startswith("file.model.")} == {
+        f"file.model.{name}" for name in ("links", "sections", "topology", "values")
+    }
+    assert not found & {"api", "kernel", "engine", "planning", "kinds.spec", "kinds.shaping", "kinds.nft"}
+
+
 def test_help_needs_no_model() -> None:
     code = "import sys, topo.cli.main; print('pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=TOPO.parent, check=True)
