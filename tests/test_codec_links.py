@@ -480,7 +480,8 @@ def test_attributes_of_the_wrong_size_do_no_harm(kind: str, noise: dict[int, byt
 def test_messages_cut_short_do_no_harm(fact: Fact, data: st.DataObject) -> None:
     request = next(made(LINK.encode(Op(CREATE, fact.ref, fact, None), Env())))
     cut = request.body[: data.draw(st.integers(0, len(request.body)))]
-    assert len(decode(cut, {})) <= 1
+    found = decode(cut, {})
+    assert [one.ref.kind for one in found] in ([], ["link"], ["namespace", "link"])  # lo tells of its namespace
 
 
 # Real dumps
