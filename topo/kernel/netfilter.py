@@ -1,17 +1,23 @@
-"""nfnetlink by struct (linux/netfilter/nfnetlink.h): dumps, and requests that are acknowledged."""
+"""nfnetlink by struct (linux/netfilter/nfnetlink.h): dumps, requests that are acknowledged, transactions."""
 
 from __future__ import annotations
 
 import errno
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from topo.errors import KernelError
 from topo.wire import HEADER_SIZE, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NLMSGHDR, message
 
 NETLINK_NETFILTER: Final = 12
+_NFNL_MSG_BATCH_BEGIN, _NFNL_MSG_BATCH_END = 16, 17
+_SO_SNDBUFFORCE: Final = 32
+_SPACE: Final = 1 << 24
+_READING: Final = "reading netfilter's tables"
+_CHANGING: Final = "changing netfilter's tables"
 NFGENMSG: Final = struct.Struct(">BBH")  # family (NFPROTO_*), version, resource id
 _ERRNO: Final = struct.Struct("=i")
 _BUFFER: Final = 1 << 17
@@ -26,9 +32,13 @@ class Entry(NamedTuple):
     body: bytes
 
 
-def open_socket() -> socket.socket:
-    """A socket of this thread's network namespace; it stays there."""
+def open_socket(large: bool = False) -> socket.socket:
+    """A socket of this thread's network namespace; it stays there. `large`: with room for great transactions, where
+    permitted."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+    if large:
+        with suppress(PermissionError):
+            sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SPACE)
     sock.bind((0, 0))
     return sock
 
@@ -43,7 +53,7 @@ def dump(sock: socket.socket, kind: int, family: int = 0, only: bytes = b"") -> 
         entries, whole = _dump_once(sock, kind, family, only)
         if whole:
             return entries
-    raise KernelError(errno.EINTR, "it kept changing while it was read", doing="reading netfilter's tables")
+    raise KernelError(errno.EINTR, "it kept changing while it was read", doing=_READING)
 
 
 def _dump_once(sock: socket.socket, kind: int, family: int, only: bytes) -> tuple[list[Entry], bool]:
@@ -55,10 +65,24 @@ def _dump_once(sock: socket.socket, kind: int, family: int, only: bytes) -> tupl
             if answer in (NLMSG_ERROR, NLMSG_DONE):
                 number = -_ERRNO.unpack_from(data)[0]
                 if number > 0:
-                    raise KernelError(number, doing="reading netfilter's tables")
+                    raise KernelError(number, doing=_READING)
                 return entries, whole
             whole = whole and not flags & NLM_F_DUMP_INTR
             entries.append(Entry(data[0], data[NFGENMSG.size :]))
+
+
+def ask(sock: socket.socket, kind: int, body: bytes) -> list[Entry]:
+    """The answers to a question about one thing, or a few; `body` is an nfgenmsg with attributes. Raises KernelError."""
+    sock.send(message(kind, NLM_F_ACK, 1, body))
+    entries: list[Entry] = []
+    while True:
+        for answer, _, data in _messages(sock.recv(_BUFFER)):
+            if answer != NLMSG_ERROR:
+                entries.append(Entry(data[0], data[NFGENMSG.size :]))
+            elif number := -_ERRNO.unpack_from(data)[0]:
+                raise KernelError(number, doing=_READING)
+            else:
+                return entries
 
 
 def request(sock: socket.socket, kind: int, bodies: Iterable[bytes]) -> list[int]:
@@ -75,6 +99,33 @@ def request(sock: socket.socket, kind: int, bodies: Iterable[bytes]) -> list[int
                     answers.append(-_ERRNO.unpack_from(data)[0])
                     found += 1
     return answers
+
+
+def transact(sock: socket.socket, subsystem: int, messages: Sequence[tuple[int, int, bytes]]) -> None:
+    """Send messages (kind, flags, body with its nfgenmsg) as one transaction of a subsystem: all of them, or none.
+
+    Raises KernelError with the reason for which the kernel refused the first of those that it refused.
+    """
+    here, last = NFGENMSG.pack(0, 0, subsystem), len(messages)
+    packed = [message(_NFNL_MSG_BATCH_BEGIN, 0, 0, here)]
+    packed += [
+        message(kind, flags | (NLM_F_ACK if seq == last else 0), seq, body)
+        for seq, (kind, flags, body) in enumerate(messages, 1)
+    ]
+    answers: dict[int, int] = {}
+    try:
+        sock.send(b"".join((*packed, message(_NFNL_MSG_BATCH_END, 0, 0, here))))
+        with suppress(BlockingIOError):  # the kernel has worked inside of send()
+            while True:
+                for answer, _, data in _messages(sock.recv(_BUFFER, socket.MSG_DONTWAIT)):
+                    if answer == NLMSG_ERROR:
+                        answers[NLMSGHDR.unpack_from(data, _ERRNO.size)[3]] = -_ERRNO.unpack_from(data)[0]
+    except OSError as error:
+        raise KernelError(error.errno or 0, doing=_CHANGING) from None
+    if number := next((answers[seq] for seq in sorted(answers) if answers[seq]), 0):
+        raise KernelError(number, doing=_CHANGING)
+    if last not in answers:
+        raise KernelError(errno.EPROTO, "the kernel did not say that it was done", doing=_CHANGING)
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -1,8 +1,8 @@
 """nftables by way of libnftables, in the namespace of the thread that opens it.
 
 libnftables(3) and libnftables-json(5): a context holds a netlink socket, which stays in the namespace in which the
-context was made, wherever the thread goes later. `table_names` asks the kernel directly, so that namespaces without
-any table need no context.
+context was made, wherever the thread goes later. `topo.kernel.nftsets` asks the kernel directly: whether there is a table
+at all, so that namespaces without any need no context, and what is in its sets.
 """
 
 from __future__ import annotations
@@ -11,25 +11,26 @@ import ctypes
 import errno
 import json
 import os
-import socket
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from topo.errors import KernelError, UnsupportedError
-from topo.kernel.netfilter import dump
+from topo.kernel import nftsets
+from topo.kernel.netfilter import open_socket
 from topo.kernel.netns import CLONE_NEWNET, unshare
-from topo.kinds.nft import parse, replacement
-from topo.wire import STR, attributes
+from topo.kernel.nftsets import table_names
+from topo.kinds.nft import declared, parse, replacement
 
-NFNL_SUBSYS_NFTABLES: Final = 10  # linux/netfilter/nfnetlink.h
-NFT_MSG_GETTABLE: Final = 1  # linux/netfilter/nf_tables.h
-NFTA_TABLE_NAME: Final = 1
-_FAMILIES: Final = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}  # NFPROTO_*
+__all__ = ["Nftables", "canonical", "table_names"]
 
 # nft_ctx_output_set_flags(): without counters; JSON; protocols and priorities as numbers, which do not depend on
-# /etc/protocols and on nft's version.
+# /etc/protocols and on nft's version. And without the elements of named sets.
 _OUTPUT: Final = 4 | 16 | 128 | 256
+_TERSE: Final = 1 << 11
+_ATTEMPTS: Final = 10
 
 _CURE: Final = (
     "NAT and firewall need libnftables: install libnftables1 (Debian, Ubuntu, openSUSE) or nftables (Fedora, Arch)"
@@ -59,6 +60,14 @@ def _library() -> ctypes.CDLL:
     return library
 
 
+class _Seen(NamedTuple):
+    """A table as it was read, or as it must be since: true as long as the generation is this one."""
+
+    generation: int
+    place: tuple[str, str]
+    attrs: dict[str, Any]
+
+
 class Nftables:
     """One libnftables context, bound to the network namespace in which it is created.
 
@@ -73,6 +82,8 @@ class Nftables:
         self._lib.nft_ctx_buffer_output(self._context)
         self._lib.nft_ctx_buffer_error(self._context)
         self._lib.nft_ctx_output_set_flags(self._context, _OUTPUT)
+        self._sock = open_socket(large=True)
+        self._seen: _Seen | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -83,9 +94,83 @@ class Nftables:
     def run(self, commands: list[dict[str, Any]]) -> None:
         """Run `commands` (libnftables-json(5)) as one transaction: all of them, or none.
 
-        Raises KernelError with nft's own words.
+        A table of many elements is made in three where none is in force (`_load`). Raises KernelError with nft's own
+        words, or the kernel's.
         """
-        self._run(commands)
+        if (messages := nftsets.edits(commands)) is not None:
+            self._edit(commands, messages)
+        elif (parts := nftsets.apart(commands)) and not nftsets.in_force(self._sock, *_place(commands)):
+            self._load(parts)
+        else:
+            self._run(commands)
+
+    def _edit(self, commands: list[dict[str, Any]], messages: list[nftsets.Message]) -> None:
+        """Change elements. Where nobody else changed anything since the table was read, it is known from what is read
+        of these elements now, and `read` need not read it again."""
+        seen, self._seen = self._seen, None
+        before = nftsets.generation(self._sock)
+        nftsets.change(self._sock, messages)
+        if seen is None or seen.generation != before:
+            return
+        with suppress(KernelError):  # it is done, and `read` will say what is wrong
+            sets = nftsets.edited(self._sock, *seen.place, commands, seen.attrs["sets"])
+            if sets is not None and nftsets.generation(self._sock) == before + 1:
+                self._seen = _Seen(before + 1, seen.place, {**seen.attrs, "sets": sets})
+
+    def _load(self, parts: nftsets.Parts) -> None:
+        """Make a table where none is in force: first what no packet meets, then, in one transaction, all of its chains.
+
+        Where one of them is refused, nothing is left: the first commands make sure of a table and delete it.
+        """
+        try:
+            self._run(parts.declared)
+            for message in parts.elements:
+                nftsets.change(self._sock, [message])
+            self._run(parts.rest)
+        except BaseException:
+            with suppress(KernelError):
+                self._run(parts.declared[:2])
+            raise
+
+    def read(self, family: str, table: str, known: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The table as facts have it; None where there is none.
+
+        `known`: sets as they are expected to be, by name; elements that are just so are the same object. Other tables
+        are not looked at, unless they are of another family. Raises KernelError.
+        """
+        alone = {name for of, name in table_names(self._sock) if of == family} == {table}
+        for _ in range(_ATTEMPTS):
+            before = nftsets.generation(self._sock)
+            if self._seen and (self._seen.generation, self._seen.place) == (before, (family, table)):
+                return self._seen.attrs
+            listing = self._frame(family) if alone else self.list_table(family, table)
+            if listing is None:
+                return None
+            attrs = parse(listing)
+            try:
+                left = nftsets.read(self._sock, family, table, attrs["sets"], known)
+            except KernelError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                continue
+            if left and alone:
+                alone = False  # then libnftables is to list the elements
+            elif nftsets.generation(self._sock) == before:
+                if not left:  # elements with a timeout go without a new generation
+                    self._seen = _Seen(before, (family, table), attrs)
+                return attrs
+        raise KernelError(
+            errno.EINTR, "it kept changing while it was read", doing=f"reading nft table {family} {table}"
+        )
+
+    def _frame(self, family: str) -> dict[str, Any]:
+        """All tables of a family without the elements of their sets. (`list table` cannot leave them out, in nft 1.0.)"""
+        self._lib.nft_ctx_output_set_flags(self._context, _OUTPUT | _TERSE)
+        try:
+            listing: dict[str, Any] = json.loads(self._run([{"list": {"ruleset": {"family": family}}}]))
+        finally:
+            self._lib.nft_ctx_output_set_flags(self._context, _OUTPUT)
+        return listing
 
     def list_table(self, family: str, name: str) -> dict[str, Any] | None:
         """The table as `nft -j list table` shows it, whole; None where there is none."""
@@ -107,9 +192,10 @@ class Nftables:
         if self._context:
             self._lib.nft_ctx_free(self._context)
             self._context = None
+            self._sock.close()
 
     def _run(self, commands: list[dict[str, Any]]) -> str:
-        text = json.dumps({"nftables": commands}).encode()
+        text = json.dumps({"nftables": commands}, default=list).encode()
         failed = self._lib.nft_run_cmd_from_buffer(self._context, text)
         out: bytes = self._lib.nft_ctx_get_output_buffer(self._context) or b""
         words: bytes = self._lib.nft_ctx_get_error_buffer(self._context) or b""
@@ -118,26 +204,18 @@ class Nftables:
         return out.decode()
 
 
+def _place(commands: list[dict[str, Any]]) -> tuple[str, str]:
+    """Family and name of the table that commands make."""
+    table = commands[0]["add"]["table"]
+    return table["family"], table["name"]
+
+
 def _error(text: str) -> KernelError:
     """nft's errors, one in a line and with a place that means nothing for JSON, as one KernelError."""
     lines = [line.partition("Error: ")[2] or line for line in text.splitlines() if line.strip()]
     words = list(dict.fromkeys(lines)) or ["nft gave no reason"]
     number = next((n for line in words for known, n in _ERRNOS.items() if known in line), errno.EINVAL)
     return KernelError(number, "; ".join(words), doing="nft")
-
-
-def table_names(sock: socket.socket) -> set[tuple[str, str]]:
-    """Family and name of every table, from a NETLINK_NETFILTER socket (`topo.kernel.netfilter.open_socket`).
-
-    Empty where the kernel has no nftables.
-    """
-    try:
-        entries = dump(sock, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETTABLE)
-    except KernelError as error:
-        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
-            return set()
-        raise
-    return {(_FAMILIES.get(e.family, str(e.family)), STR.unpack(attributes(e.body)[NFTA_TABLE_NAME])) for e in entries}
 
 
 def canonical(attrs: dict[str, Any]) -> dict[str, Any]:
@@ -150,6 +228,21 @@ def canonical(attrs: dict[str, Any]) -> dict[str, Any]:
 
     with ThreadPoolExecutor(1, "topo-scratch") as pool:
         return pool.submit(_loaded, attrs).result()
+
+
+def in_words_of(want: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+    """`live`, in the words of `want` where it only words differently what is beside the elements of its sets: another
+    version of nft may."""
+    stated, found = declared(want), declared(live)
+    if stated == found or stated["sets"].keys() != found["sets"].keys():
+        return live
+    try:
+        if canonical(stated) != found:
+            return live
+    except KernelError:
+        return live
+    sets = {name: {**held, "elements": live["sets"][name]["elements"]} for name, held in want["sets"].items()}
+    return {**want, "sets": sets}
 
 
 def _loaded(attrs: dict[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,11 @@ import struct
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
-from topo.errors import Diagnostic, InputError, KernelError
+from topo.errors import Diagnostic, InputError
 from topo.facts import FOREIGN, HOST, PROTOCOL, Desired, Fact, Facts, Live, Ref, former, links_of, mark, namespace
 from topo.kernel import netns, nftables, rtnl, sysctl
 from topo.kernel.joining import join_links
 from topo.kernel.spaces import Space, Spaces
-from topo.kinds import nft as nft_kind
 from topo.kinds.address import of_kernel
 from topo.kinds.ifla import IFLA_GROUP
 from topo.kinds.kind import Decode
@@ -368,20 +367,12 @@ class Reader:
         family, table = "inet", f"topo-{self.desired.name}"
         if (family, table) not in nftables.table_names(self.spaces.netfilter(space.name)):
             return
-        listing = self.spaces.nftables(space.name).list_table(family, table)
-        if listing is None:
-            return
         ref = Ref("nft", space.name, (family, table))
-        live = nft_kind.parse(listing)
         want = self.desired.facts.get(ref)
-        if want is not None and KINDS["nft"].compare(want, Fact(ref, live)):
-            # Another version of nft may list the same rules in other words.
-            try:
-                same = nftables.canonical(want.attrs) == live
-            except KernelError:
-                same = False
-            live = want.attrs if same else live
-        self.facts[ref] = Fact(ref, live)
+        last = want or (self.previous.facts.get(ref) if self.previous else None)
+        live = self.spaces.nftables(space.name).read(family, table, last.attrs["sets"] if last else {})
+        if live is not None:
+            self.facts[ref] = Fact(ref, nftables.in_words_of(want.attrs, live) if want else live)
 
     def _drop_own_entries(self) -> None:
         """In a device's own address list the kernel keeps those of macvlans on top: no one set these."""

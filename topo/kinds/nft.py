@@ -1,8 +1,8 @@
 """NAT and firewall: one nftables table, `inet topo-<topology>`, per topology and namespace.
 
-`ruleset` is what lowering fills in, `nfttable` makes the fact's attributes of it, `nftwords` tells in words how two
-differ. An update of map or set elements alone touches just these; anything else replaces the whole table in one
-transaction. A verdict of this table cannot override a drop of another's: every base chain on a hook has to let a
+`ruleset` is what lowering fills in, `nfttable` makes the fact's attributes of it, `nftelements` knows the bytes of a set's
+elements, `nftwords` tells in words how two differ. An update of map or set elements alone touches just these, one of rules
+leaves the sets as they are; anything else replaces the whole table. Each is one transaction. A verdict of this table cannot override a drop of another's: every base chain on a hook has to let a
 packet pass (nft(8)).
 """
 
@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from topo.changes import DELETE, UPDATE, Conntrack, Env, Flow, Nft, Op, Request
 from topo.facts import HOST, Fact, Ref, namespace
 from topo.kinds.kind import DesiredView, Kind
+from topo.kinds.nftelements import JOIN, Elements
 from topo.kinds.nfttable import Attrs, fact, in_order, table, table_name
 from topo.kinds.nftwords import differences
 from topo.kinds.ruleset import (
@@ -46,6 +47,7 @@ __all__ = [
     "Publish",
     "Rules",
     "Snat",
+    "declared",
     "differences",
     "fact",
     "needed_sysctls",
@@ -57,31 +59,10 @@ __all__ = [
 ]
 
 Command = dict[str, Any]
-_JOIN: Final = " . "
-_NUMBERS: Final = frozenset({"inet_service", "mark", "integer"})
 _NAMES: Final = frozenset({"family", "name", "table", "handle"})
 
 
 # -- to the kernel -------------------------------------------------------------------------------------------------
-
-
-def _value(kind: str, text: str) -> Any:
-    if text.startswith("{") and kind != "ifname":
-        return json.loads(text)  # an interval, or a timeout: someone else's, which an undo puts back
-    return int(text) if kind in _NUMBERS else text
-
-
-def _key(kinds: str | list[str], text: str) -> Any:
-    if isinstance(kinds, str):
-        return _value(kinds, text)
-    return {"concat": [_value(k, t) for k, t in zip(kinds, text.split(_JOIN), strict=True)]}
-
-
-def _elements(attrs: Attrs, keys: Iterable[str]) -> list[Any]:
-    kinds, elements = attrs["type"], attrs["elements"]
-    if "map" not in attrs:
-        return [_key(kinds, key) for key in keys]
-    return [[_key(kinds, key), _value(attrs["map"], elements[key])] for key in keys]
 
 
 def replacement(family: str, name: str, attrs: Attrs) -> list[Command]:
@@ -92,23 +73,63 @@ def replacement(family: str, name: str, attrs: Attrs) -> list[Command]:
     inside = {"family": family, "table": name}
     whole = {"table": {"family": family, "name": name}}
     commands: list[Command] = [{"add": whole}, {"delete": whole}, {"add": whole}]
-    for set_name, held in attrs["sets"].items():
-        body = {**inside, "name": set_name, **{k: v for k, v in held.items() if k != "elements"}}
-        if held["elements"]:
-            body["elem"] = _elements(held, held["elements"])
-        commands.append({"add": {"map" if "map" in held else "set": body}})
-    for chain_name, chain in attrs["chains"].items():
-        body = {k: v for k, v in chain.items() if k != "rules"}
-        commands.append({"add": {"chain": {**inside, "name": chain_name, **body}}})
-    for chain_name, chain in attrs["chains"].items():
-        commands += [{"add": {"rule": {**inside, "chain": chain_name, "expr": rule}}} for rule in chain["rules"]]
-    return commands
+    commands += [_set(inside, set_name, held) for set_name, held in attrs["sets"].items()]
+    commands += [_chain(inside, chain_name, chain) for chain_name, chain in attrs["chains"].items()]
+    return commands + _rules(inside, attrs)
 
 
-def _declared(attrs: Attrs) -> dict[str, Any]:
-    """All of a table but the elements of its sets."""
-    sets = {name: {k: v for k, v in held.items() if k != "elements"} for name, held in attrs["sets"].items()}
-    return {**attrs, "sets": sets}
+def _set(inside: Command, name: str, held: Attrs) -> Command:
+    body = {**inside, "name": name, **{k: v for k, v in held.items() if k != "elements"}}
+    if held["elements"]:
+        body["elem"] = Elements(held, list(held["elements"]))
+    return {"add": {"map" if "map" in held else "set": body}}
+
+
+def _chain(inside: Command, name: str, chain: Attrs) -> Command:
+    return {"add": {"chain": {**inside, "name": name, **_bare(chain)}}}
+
+
+def _rules(inside: Command, attrs: Attrs) -> list[Command]:
+    return [
+        {"add": {"rule": {**inside, "chain": name, "expr": rule}}}
+        for name, chain in attrs["chains"].items()
+        for rule in chain["rules"]
+    ]
+
+
+def _bare(chain: Attrs) -> Attrs:
+    return {k: v for k, v in chain.items() if k != "rules"}
+
+
+def _around(family: str, name: str, new: Attrs, old: Attrs) -> list[Command] | None:
+    """Commands that make the table anew around the sets that stay, with what differs in them: one transaction.
+
+    None where no set stays, or what goes could be in the way: then the whole table is replaced.
+    """
+    stated, found = declared(new)["sets"], declared(old)["sets"]
+    staying = {set_name for set_name in stated if found.get(set_name) == stated[set_name]}
+    going = found.keys() - staying
+    if not staying or going & stated.keys() or new["other"] or old["other"]:
+        return None
+    if any(found[set_name].get("map") == "verdict" for set_name in found):
+        return None  # its elements hold on to chains
+    inside = {"family": family, "table": name}
+    chains = {n for n, chain in new["chains"].items() if n in old["chains"] and _bare(old["chains"][n]) == _bare(chain)}
+    only = [{**attrs, "sets": {n: attrs["sets"][n] for n in attrs["sets"] if n in staying}} for attrs in (new, old)]
+    return [
+        {"flush": {"table": {"family": family, "name": name}}},
+        *({"delete": {"map" if "map" in found[n] else "set": {**inside, "name": n}}} for n in found if n in going),
+        *({"delete": {"chain": {**inside, "name": n}}} for n in old["chains"] if n not in chains),
+        *(_set(inside, n, held) for n, held in new["sets"].items() if n not in staying),
+        *_edits(family, name, *only),
+        *(_chain(inside, n, chain) for n, chain in new["chains"].items() if n not in chains),
+        *_rules(inside, new),
+    ]
+
+
+def declared(attrs: Attrs) -> Attrs:
+    """The table with nothing in its sets."""
+    return {**attrs, "sets": {name: {**held, "elements": {}} for name, held in attrs["sets"].items()}}
 
 
 def _edits(family: str, name: str, new: Attrs, old: Attrs) -> list[Command]:
@@ -124,7 +145,7 @@ def _edits(family: str, name: str, new: Attrs, old: Attrs) -> list[Command]:
             (added, "add", want, [k for k, v in after.items() if before.get(k) != v]),
         ):
             if keys:
-                commands.append({verb: {"element": {**place, "elem": _elements(attrs, keys)}}})
+                commands.append({verb: {"element": {**place, "elem": Elements(attrs, keys)}}})
     return gone + added
 
 
@@ -134,10 +155,11 @@ def _encode(op: Op, env: Env) -> list[Request]:
     if op.verb == DELETE or new is None:
         whole = {"table": {"family": family, "name": name}}
         commands: list[Command] = [{"add": whole}, {"delete": whole}]  # deleting an absent table would fail
-    elif op.verb == UPDATE and old is not None and _declared(new) == _declared(old):
+    elif op.verb == UPDATE and old is not None and declared(new) == declared(old):
         commands = _edits(family, name, new, old)
     else:
-        commands = replacement(family, name, new)
+        around = _around(family, name, new, old) if op.verb == UPDATE and old is not None else None
+        commands = around or replacement(family, name, new)
     requests: list[Request] = [Nft(op.ref.ns, commands)]
     flows = tuple(stale_flows(new, old))
     if flows:
@@ -151,24 +173,50 @@ def stale_flows(new: Attrs | None, old: Attrs | None) -> Iterator[Flow]:
     A new UDP port is among them, without an old target: a sender that was there first would go unserved for as long
     as it keeps sending, because its conntrack entry says that nothing is to be translated.
     """
-    before, after = _published(old), _published(new)
-    yield from sorted(before - after)
-    yield from sorted({f._replace(target="", target_port=0) for f in after - before if f.protocol == "udp"})
+    before, after = _forms(old), _forms(new)
+    gone, come = _leading(before, after), _leading({k: v for k, v in after.items() if v.protocol == "udp"}, before)
+    if len(before.keys() | after.keys()) > 1:  # what another form leads there as well
+        gone, come = gone and gone - _leading(after, {}), come and come - _leading(before, {})
+    yield from sorted(gone)
+    yield from sorted({flow._replace(target="", target_port=0) for flow in come})
 
 
-def _published(attrs: Attrs | None) -> set[Flow]:
-    found: set[Flow] = set()
+class _Form(NamedTuple):
+    """The maps of one form of published ports (`nfttable`): to the target's address, and to its port."""
+
+    family: int
+    protocol: str
+    bound: bool
+    addresses: dict[str, str]
+    ports: dict[str, str]
+
+
+def _forms(attrs: Attrs | None) -> dict[str, _Form]:
     sets = attrs["sets"] if attrs else {}
+    found: dict[str, _Form] = {}
     for name, held in sets.items():
-        words = name.removesuffix("_addr").split("_")
-        ports = sets.get(name.removesuffix("_addr") + "_port")
-        if words[0] != "publish" or not name.endswith("_addr") or ports is None:
-            continue
-        family, protocol = int(words[-1][-1]), words[-1][:-1]
-        for key, target in held["elements"].items():
-            *parts, port = key.split(_JOIN)
-            address = parts[-1] if "bound" in words else ""
-            found.add(Flow(family, protocol, address, int(port), target, int(ports["elements"].get(key, 0))))
+        form = name.removesuffix("_addr")
+        words, ports = form.split("_"), sets.get(f"{form}_port")
+        if words[0] == "publish" and form != name and ports is not None:
+            family, protocol = int(words[-1][-1]), words[-1][:-1]
+            found[form] = _Form(family, protocol, "bound" in words, held["elements"], ports["elements"])
+    return found
+
+
+def _leading(forms: dict[str, _Form], others: dict[str, _Form]) -> set[Flow]:
+    """The ports of `forms` that do not lead there in the same form of `others`."""
+    found: set[Flow] = set()
+    for name, form in forms.items():
+        family, protocol, bound, addresses, ports = form
+        other = others.get(name, form._replace(addresses={}, ports={}))
+        keys = {key for key, to in addresses.items() if other.addresses.get(key) != to}
+        keys.update(key for key, to in ports.items() if other.ports.get(key) != to and key in addresses)
+        for key in keys:
+            *parts, port = key.split(JOIN)
+            if not port.isdecimal():
+                continue  # an element that someone else made, with a comment, say
+            address = parts[-1] if bound else ""
+            found.add(Flow(family, protocol, address, int(port), addresses[key], int(ports.get(key, 0))))
     return found
 
 
@@ -213,7 +261,7 @@ def _parse_set(own: dict[str, Any]) -> Attrs:
 def _text(value: Any) -> str:
     """A set's key or value as text; "elem" wraps those with a comment, a counter or a timeout."""
     if isinstance(value, dict) and set(value) == {"concat"}:
-        return _JOIN.join(_text(v) for v in value["concat"])
+        return JOIN.join(_text(v) for v in value["concat"])
     if isinstance(value, dict) and "elem" in value and set(value["elem"]) <= {"val", "counter"}:
         return _text(value["elem"]["val"])
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
@@ -240,7 +288,7 @@ def _requires(fact: Fact, get: DesiredView) -> Iterable[Ref]:
 
 def _describe(fact: Fact) -> str:
     rules = sum(len(chain["rules"]) for chain in fact.attrs["chains"].values())
-    ports = len(_published(fact.attrs))
+    ports = sum(len(form.addresses) for form in _forms(fact.attrs).values())
     return f"{rules} rules" + (f", {ports} published port{'s' * (ports != 1)}" if ports else "")
 
 
