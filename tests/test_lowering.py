@@ -586,9 +586,36 @@ def test_targets_of_publishes_and_checks() -> None:
     ]
 
 
+def test_many_ports_however_they_are_written() -> None:
+    """Entries that are alike are lowered together; what is not alike is not, though its text may look so."""
+    bridges, links = {"br0": {"subnet": ["10.0.0.0/24", "fd00::/64"]}}, [["web:eth0", "br0"]]
+    entries = [
+        {"port": 1, "to": "web:80"}, {"port": 2, "to": "web"}, {"port": 3, "to": "web:81"}, {"port": 4, "to": "web"},
+        {"ports": [5, "6-7"], "to": "web:80"}, {"port": 8, "to": "web:80"}, {"port": "9", "to": "web:80"},
+        {"port": "10-11", "to": "web:90-91"}, {"port": 12, "to": "10.0.0.9:80"}, {"port": 13, "to": "10.0.0.9:81"},
+        {"port": 20, "to": "fd00::2"}, {"port": 21, "to": "[fd00::2]:80"}, {"port": 22, "to": "fd00::2:80"},
+        {"port": 23, "to": "[fd00::2]"}, {"port": 24, "to": "[fd00::2]:81"}, {"port": 25, "to": "fd00::2:81"},
+        {"port": 1, "to": "web:80"}, {"port": 1, "to": "web:80", "protocol": "udp"},
+        {"port": 1, "to": "web:80", "in": "eth0"}, {"port": 1, "to": "web:82", "address": "10.0.0.1"},
+    ]  # fmt: skip
+    desired = lowered(bridges=bridges, namespaces={"web": {}}, links=links, nat={"publish": entries})
+    sets = attrs(desired, "nft", "host", "inet", "topo-lab")["sets"]
+    four = {1: 80, 2: 2, 3: 81, 4: 4, 5: 80, 6: 80, 7: 80, 8: 80, 9: 80, 10: 90, 11: 91, 12: 80, 13: 81}
+    six = {p: t for p, t in four.items() if p < 12} | {20: 20, 21: 80, 22: 22, 23: 23, 24: 81, 25: 25}
+    assert sets["publish_tcp4_port"]["elements"] == {str(port): str(to) for port, to in four.items()}
+    assert sets["publish_tcp6_port"]["elements"] == {str(port): str(to) for port, to in six.items()}
+    others = {"22": "fd00::2:80", "25": "fd00::2:81"}
+    assert sets["publish_tcp6_addr"]["elements"] == {str(port): others.get(str(port), "fd00::2") for port in six}
+    assert sets["publish_udp4_port"]["elements"] == {"1": "80"}
+    assert sets["publish_in_tcp4_port"]["elements"] == {"eth0 . 1": "80"}
+    assert sets["publish_bound_tcp4_port"]["elements"] == {"10.0.0.1 . 1": "82"}
+
+
 @pytest.mark.parametrize(
     ("sections", "place", "word"),
     [
+        ({"nat": {"publish": [{"port": n, "to": "web:80"} for n in (1, 2, 3)] + [{"port": 2, "to": "web:81"}]}},
+         "nat.publish[3]", "tcp port 2 is published twice: to 10.0.0.2 port 80 and to 10.0.0.2 port 81"),
         ({"nat": {"publish": [{"port": 1, "to": "wbe"}]}}, "nat.publish[0].to", "no namespace 'wbe'"),
         ({"nat": {"publish": [{"port": 1, "to": "bare"}]}}, "nat.publish[0].to", "has no address"),
         ({"nat": {"publish": [{"port": 1, "to": "web", "address": "::"}]}}, "nat.publish[0]", "family"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from topo.errors import InputError
 from topo.facts import HOST, Check, Fact, Ref
@@ -127,31 +127,68 @@ def _dnat(scope: Scope, entry: model.Dnat, loc: Loc) -> Iterator[nft.Dnat]:
         yield nft.Dnat(address, port[0] if port else None, _match(entry, entry.address or ()))
 
 
+class _Lead(NamedTuple):
+    """Where entries lead to whose target is told in the same words, but for its port."""
+
+    found: Targets | None
+    port: nft.Ports | None
+    via: str
+
+
 def _publishes(scope: Scope, space: Space, entries: Sequence[model.Publish], loc: Loc) -> Iterator[nft.Publish]:
-    known: dict[str, tuple[Targets | None, nft.Ports | None, str]] = {}
+    """Single ports of which all else is the same become one."""
+    leads: dict[str, _Lead] = {}
+    alike: dict[tuple[str | None, ...], dict[int, int]] = {}
     for index, entry in enumerate(entries):
-        if entry.to not in known:
-            name, port = endpoint(entry.to)
-            found = target(scope, name, (*loc, index, "to"))
-            known[entry.to] = found, port, _via(space, found) if found else ""
-        found, port, via = known[entry.to]
-        if found is None:
+        port = entry.port
+        words, _, tail = entry.to.rpartition(":")
+        if words not in leads or not tail.isdecimal():
+            words, tail = _words(entry.to)
+        to = int(tail or 0)
+        more = alike.get((words, entry.protocol, entry.address, entry.in_))
+        if more is not None and type(port) is int and more.setdefault(port, to or port) == (to or port):
             continue
-        to4, to6 = found
-        if entry.address is not None:
-            to4, to6 = (None, to6) if ":" in entry.address else (to4, None)
-            if to4 is None and to6 is None:
-                scope.problems.add((*loc, index), f"{entry.to} has no address of the family of {entry.address}")
-                continue
-        in_ = _interface(entry.in_)
-        for stated in (entry.port,) if entry.ports is None else entry.ports:
-            first, last = ports(stated)
-            to = port or (first, last)
-            if to[0] != to[1] and to[1] - to[0] != last - first:
-                message = f"the ports {first}-{last} and {to[0]}-{to[1]} are ranges of different lengths"
-                scope.problems.add((*loc, index), message)
-                continue
-            yield nft.Publish((first, last), to, to4, to6, entry.protocol, entry.address, in_, via)
+        if words not in leads or leads[words].found is None:  # an error in every place that has it
+            leads[words] = _lead(scope, space, words, (*loc, index, "to"))
+        if leads[words].found is None:
+            continue
+        for publish in _publish(scope, entry, leads[words], to, (*loc, index)):
+            more = {}
+            alike[words, entry.protocol, entry.address, entry.in_] = more
+            yield publish._replace(more=more)
+
+
+def _words(target: str) -> tuple[str, str]:
+    """The target of an entry, and its port where that is a single one. An IPv6 address that has none becomes one in
+    brackets: then nothing that ends in a number can be taken for it and a port."""
+    words, _, port = target.rpartition(":")
+    if port.isdecimal() and words and (":" not in words or words[-1] == "]"):
+        return words, port
+    return (f"[{target}]" if target.count(":") > 1 and target[0] != "[" else target), ""
+
+
+def _lead(scope: Scope, space: Space, words: str, loc: Loc) -> _Lead:
+    name, port = endpoint(words)
+    found = target(scope, name, loc)
+    return _Lead(found, port, _via(space, found) if found else "")
+
+
+def _publish(scope: Scope, entry: model.Publish, lead: _Lead, to: int, loc: Loc) -> Iterator[nft.Publish]:
+    to4, to6 = lead.found or (None, None)
+    if entry.address is not None:
+        to4, to6 = (None, to6) if ":" in entry.address else (to4, None)
+        if to4 is None and to6 is None:
+            scope.problems.add(loc, f"{entry.to} has no address of the family of {entry.address}")
+            return
+    in_ = _interface(entry.in_)
+    for stated in (entry.port,) if entry.ports is None else entry.ports:
+        first, last = ports(stated)
+        ends = (to, to) if to else lead.port or (first, last)
+        if ends[0] != ends[1] and ends[1] - ends[0] != last - first:
+            message = f"the ports {first}-{last} and {ends[0]}-{ends[1]} are ranges of different lengths"
+            scope.problems.add(loc, message)
+            continue
+        yield nft.Publish((first, last), ends, to4, to6, entry.protocol, entry.address, in_, lead.via)
 
 
 def _twice(entries: Sequence[model.Publish]) -> Loc:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from topo.errors import InputError
 from topo.facts import Fact, Ref
+from topo.kinds.nftelements import JOIN
 from topo.kinds.ruleset import (
     FirewallChain,
     FirewallRule,
@@ -22,6 +23,7 @@ from topo.kinds.ruleset import (
     Ports,
     Publish,
     Rules,
+    alike,
     family_of,
 )
 from topo.wire import pack_ip, unpack_ip
@@ -255,14 +257,14 @@ def _publish(publishes: Iterable[Publish], sets: dict[str, Attrs]) -> list[Rule]
     publishes = list(publishes)
     rough = sorted({p.in_ for p in publishes if p.in_ and (p.in_.negate or p.in_.name.endswith("*"))})
     found: dict[str, tuple[int, Rule]] = {}
-    for publish in publishes:
+    for publish, ports in alike(publishes):
         for family, target in ((4, publish.to4), (6, publish.to6)):
             if not target or (publish.address and family_of(publish.address) != family):
                 continue
             form = _form(publish, family, rough)
             if form.name not in found:
                 found[form.name] = (-2 * len(form.parts) - len(form.match), _look_up(form, family, sets))
-            _fill(publish, target, form, sets)
+            _fill(publish.protocol, ports, _ip(target), form, sets)
             targets = sets.setdefault(f"publish_to{family}", {"type": _ADDR[family], "elements": {}})
             targets["elements"][_ip(target)] = ""
     special = [rule for _, rule in sorted(found.values(), key=lambda entry: entry[0])]
@@ -285,16 +287,21 @@ def _look_up(form: _Form, family: int, sets: dict[str, Attrs]) -> Rule:
 _NOT_LOOPBACK6: Final[Rule] = [_is(_payload("ip6", "daddr"), "::1"), {"return": None}]
 
 
-def _fill(publish: Publish, target: str, form: _Form, sets: dict[str, Attrs]) -> None:
+def _fill(protocol: str, pairs: tuple[list[int], list[int]], address: str, form: _Form, sets: dict[str, Attrs]) -> None:
     addresses, ports = (sets[f"{form.name}_{what}"]["elements"] for what in ("addr", "port"))
-    first, last = publish.port
-    step = 0 if publish.target[0] == publish.target[1] else 1
-    for n, port in enumerate(range(first, last + 1)):
-        key = " . ".join([*form.texts, str(port)])
-        to = (_ip(target), str(publish.target[0] + n * step))
-        if (addresses.setdefault(key, to[0]), ports.setdefault(key, to[1])) != to:
-            old = f"{addresses[key]} port {ports[key]}"
-            raise InputError(f"{publish.protocol} port {key} is published twice: to {old} and to {to[0]} port {to[1]}")
+    before = "".join(f"{text}{JOIN}" for text in form.texts)
+    keys, values = ([str(port) for port in side] for side in pairs)
+    if before:
+        keys = [before + key for key in keys]
+    found = dict(zip(keys, values, strict=True))
+    if len(found) < len(keys) or not ports.keys().isdisjoint(found):
+        for key, value in zip(keys, values, strict=True):
+            if (addresses.setdefault(key, address), ports.setdefault(key, value)) != (address, value):
+                old = f"{addresses[key]} port {ports[key]}"
+                new = f"{address} port {value}"
+                raise InputError(f"{protocol} port {key} is published twice: to {old} and to {new}")
+    addresses.update(dict.fromkeys(found, address))
+    ports.update(found)
 
 
 def _ip(text: str) -> str:

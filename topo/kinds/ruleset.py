@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 Ports = tuple[int, int]
@@ -76,6 +77,7 @@ class Publish(NamedTuple):
     `via`: the interface of this namespace through which the target is reached (the bridge it is plugged into). It is
     needed for access from the target's neighbours, from the target itself and from 127.0.0.1; empty where the target
     is behind another router.
+    `more`: further single ports of which all the same is true, each with its port of the target.
     """
 
     port: Ports
@@ -86,6 +88,13 @@ class Publish(NamedTuple):
     address: str | None = None
     in_: Interface | None = None
     via: str = ""
+    more: Mapping[int, int] = {}
+
+    def pairs(self) -> tuple[list[int], list[int]]:
+        """Every port, and the target's for each."""
+        (first, last), (to, to_last) = self.port, self.target
+        targets = range(to, to + last - first + 1) if to != to_last else [to] * (last - first + 1)
+        return [*range(first, last + 1), *self.more], [*targets, *self.more.values()]
 
 
 class FirewallRule(NamedTuple):
@@ -119,6 +128,18 @@ class Rules(NamedTuple):
     publish: tuple[Publish, ...] = ()
     firewall: tuple[FirewallChain, ...] = ()
     isolate: tuple[Isolate, ...] = ()
+
+
+def alike(publishes: Iterable[Publish]) -> Iterable[tuple[Publish, tuple[list[int], list[int]]]]:
+    """Those that differ by their ports alone, taken together: one of them, and the ports, with the target's, of all."""
+    found: dict[tuple[object, ...], tuple[Publish, tuple[list[int], list[int]]]] = {}
+    for publish in publishes:
+        ports = publish.pairs()
+        first, all_of_them = found.setdefault(publish[2:7], (publish, ports))
+        if first is not publish:
+            all_of_them[0].extend(ports[0])
+            all_of_them[1].extend(ports[1])
+    return found.values()
 
 
 def family_of(text: str) -> int:

@@ -8,6 +8,7 @@ of its own instead of a union of pydantic's, so that an error names its place an
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
@@ -203,11 +204,14 @@ def endpoint(text: str) -> tuple[str, tuple[int, int] | None]:
     if text.count(":") > 1:
         return canonical_ip(text), None
     name, colon, port = text.partition(":")
+    return _target(name), ports(port) if colon else None
+
+
+@lru_cache(1024)  # thousands of published ports lead to few
+def _target(name: str) -> str:
     if _DOTTED.fullmatch(name) and "." in name:
-        name = canonical_ip(name)
-    elif name != HOST:
-        namespace_name(name)
-    return name, ports(port) if colon else None
+        return canonical_ip(name)
+    return name if name == HOST else namespace_name(name)
 
 
 def _endpoint(text: str) -> str:
