@@ -42,13 +42,15 @@ NAMESPACES: Final = (
     Bound("api destroy", _GONE, 1.3, 2.0),
     Bound("cli destroy", _GONE, 1.3, 2.4, _START),
 )
-ENTRIES: Final = (
-    Bound("api apply", _MADE, 2.0, 30.0),
-    Bound("api noop", _READ, 2.0, 40.0),
-    Bound("api diff", _READ, 2.0, 40.0),
-    Bound("api change", _READ, 2.0, 80.0),
-    Bound("api destroy", _GONE, 2.0, 40.0),
-)
+
+
+def _entries(*held: float) -> tuple[Bound, ...]:
+    actions = (("apply", _MADE), ("noop", _READ), ("diff", _READ), ("change", _READ), ("destroy", _GONE))
+    return tuple(Bound(f"api {name}", base, 2.0, most) for (name, base), most in zip(actions, held, strict=True))
+
+
+ENTRIES: Final = {"overlay": _entries(30, 40, 40, 80, 40), "nat": _entries(8, 18, 18, 32, 12)}
+"""By the kind of the lab."""
 
 
 class Verdict(NamedTuple):
@@ -97,10 +99,12 @@ def verdicts(lab: Lab, results: Results, clock: bool) -> list[Verdict]:
     """One per bound whose action was measured. `clock`: whether the machine was quiet before."""
     many = lab.unit == "namespaces"
     found = [
-        _verdict(bound, results, clock) for bound in (NAMESPACES if many else ENTRIES) if _measured(bound, results)
+        _verdict(bound, results, clock)
+        for bound in (NAMESPACES if many else ENTRIES[lab.kind])
+        if _measured(bound, results)
     ]
     if not many:
-        loaded = [_verdict(bound, results, clock, True) for bound in ENTRIES[:4] if _measured(bound, results)]
+        loaded = [_verdict(bound, results, clock, True) for bound in ENTRIES[lab.kind][:4] if _measured(bound, results)]
         return found + loaded + [_sent(results["api change"])] * ("api change" in results)
     if "cli apply" in results and "ip make" in results:
         times = results["ip make"].wall() / results["cli apply"].wall()
