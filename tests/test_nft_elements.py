@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink.nfnetlink.nftsocket import nft_set_elem_list_msg
 
-from topo.kernel import nftsets
+from topo.kernel import nft_sets
 from topo.kinds.nft import Publish, Rules, fact, replacement
 from topo.kinds.nftelements import JOIN, Elements, shape
 from topo.wire import unpack_ip
@@ -151,17 +151,17 @@ def test_what_has_no_bytes_goes_to_libnftables(kind: str, text: str) -> None:
     with pytest.raises(ValueError):
         shaped.pack(held["elements"])
     where = {"family": "inet", "table": "t", "name": "s"}
-    assert nftsets.edits([{"add": {"element": {**where, "elem": Elements(held, [text])}}}]) is None
+    assert nft_sets.edits([{"add": {"element": {**where, "elem": Elements(held, [text])}}}]) is None
 
 
 def test_a_table_of_many_elements_comes_in_three_parts() -> None:
     made = fact("x", "gw", Rules(publish=(Publish((1000, 4999), (1000, 4999), "10.0.0.2", via="br0"),)))
     commands = replacement("inet", "topo-x", made.attrs)
-    parts = nftsets.apart(commands)
+    parts = nft_sets.apart(commands)
     assert parts is not None
     assert [name for command in parts.rest for name in command["add"]] == ["chain"] * 5 + ["rule"] * 7
     assert not any("elem" in body for command in parts.declared for what in command.values() for body in what.values())
     assert sum(len(body) for _, _, body in parts.elements) > 2 * 4000 * 28
     assert max(len(body) for _, _, body in parts.elements) < 1 << 16, "a list's length has 16 bits"
     few = fact("x", "gw", Rules(publish=(Publish((1, 9), (1, 9), "10.0.0.2"),)))
-    assert nftsets.apart(replacement("inet", "topo-x", few.attrs)) is None
+    assert nft_sets.apart(replacement("inet", "topo-x", few.attrs)) is None

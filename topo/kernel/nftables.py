@@ -1,7 +1,7 @@
 """nftables by way of libnftables, in the namespace of the thread that opens it.
 
 libnftables(3) and libnftables-json(5): a context holds a netlink socket, which stays in the namespace in which the
-context was made, wherever the thread goes later. `topo.kernel.nftsets` asks the kernel directly: whether there is a table
+context was made, wherever the thread goes later. `topo.kernel.nft_sets` asks the kernel directly: whether there is a table
 at all, so that namespaces without any need no context, and what is in its sets.
 """
 
@@ -18,10 +18,10 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from topo.errors import KernelError, UnsupportedError
-from topo.kernel import nftsets
+from topo.kernel import nft_sets
 from topo.kernel.netfilter import open_socket
 from topo.kernel.netns import CLONE_NEWNET, unshare
-from topo.kernel.nftsets import table_names
+from topo.kernel.nft_sets import table_names
 from topo.kinds.nft import declared, parse, replacement
 
 __all__ = ["Nftables", "canonical", "table_names"]
@@ -97,27 +97,27 @@ class Nftables:
         A table of many elements is made in three where none is in force (`_load`). Raises KernelError with nft's own
         words, or the kernel's.
         """
-        if (messages := nftsets.edits(commands)) is not None:
+        if (messages := nft_sets.edits(commands)) is not None:
             self._edit(commands, messages)
-        elif (parts := nftsets.apart(commands)) and not nftsets.in_force(self._sock, *_place(commands)):
+        elif (parts := nft_sets.apart(commands)) and not nft_sets.in_force(self._sock, *_place(commands)):
             self._load(parts)
         else:
             self._run(commands)
 
-    def _edit(self, commands: list[dict[str, Any]], messages: list[nftsets.Message]) -> None:
+    def _edit(self, commands: list[dict[str, Any]], messages: list[nft_sets.Message]) -> None:
         """Change elements. Where nobody else changed anything since the table was read, it is known from what is read
         of these elements now, and `read` need not read it again."""
         seen, self._seen = self._seen, None
-        before = nftsets.generation(self._sock)
-        nftsets.change(self._sock, messages)
+        before = nft_sets.generation(self._sock)
+        nft_sets.change(self._sock, messages)
         if seen is None or seen.generation != before:
             return
         with suppress(KernelError):  # it is done, and `read` will say what is wrong
-            sets = nftsets.edited(self._sock, *seen.place, commands, seen.attrs["sets"])
-            if sets is not None and nftsets.generation(self._sock) == before + 1:
+            sets = nft_sets.edited(self._sock, *seen.place, commands, seen.attrs["sets"])
+            if sets is not None and nft_sets.generation(self._sock) == before + 1:
                 self._seen = _Seen(before + 1, seen.place, {**seen.attrs, "sets": sets})
 
-    def _load(self, parts: nftsets.Parts) -> None:
+    def _load(self, parts: nft_sets.Parts) -> None:
         """Make a table where none is in force: first what no packet meets, then, in one transaction, all of its chains.
 
         Where one of them is refused, nothing is left: the first commands make sure of a table and delete it.
@@ -125,7 +125,7 @@ class Nftables:
         try:
             self._run(parts.declared)
             for message in parts.elements:
-                nftsets.change(self._sock, [message])
+                nft_sets.change(self._sock, [message])
             self._run(parts.rest)
         except BaseException:
             with suppress(KernelError):
@@ -140,7 +140,7 @@ class Nftables:
         """
         alone = {name for of, name in table_names(self._sock) if of == family} == {table}
         for _ in range(_ATTEMPTS):
-            before = nftsets.generation(self._sock)
+            before = nft_sets.generation(self._sock)
             if self._seen and (self._seen.generation, self._seen.place) == (before, (family, table)):
                 return self._seen.attrs
             listing = self._frame(family) if alone else self.list_table(family, table)
@@ -148,14 +148,14 @@ class Nftables:
                 return None
             attrs = parse(listing)
             try:
-                left = nftsets.read(self._sock, family, table, attrs["sets"], known)
+                left = nft_sets.read(self._sock, family, table, attrs["sets"], known)
             except KernelError as error:
                 if error.errno != errno.ENOENT:
                     raise
                 continue
             if left and alone:
                 alone = False  # then libnftables is to list the elements
-            elif nftsets.generation(self._sock) == before:
+            elif nft_sets.generation(self._sock) == before:
                 if not left:  # elements with a timeout go without a new generation
                     self._seen = _Seen(before, (family, table), attrs)
                 return attrs
