@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from topo.changes import AGAIN, CREATE, DELETE, OWNER, Change, Op
@@ -17,6 +17,7 @@ from topo.facts import FOREIGN, HOST, ON_LINK, OWN, STATIC, TAGGED, Desired, Fac
 from topo.kernel.outcome import Outcome
 from topo.kinds.registry import KINDS, LINK_KINDS
 from topo.kinds.veth import leads
+from topo.planning.touched import Touched, is_in
 
 _ORIGIN = {"route": TAGGED, "address": TAGGED, "rule": TAGGED, "neighbour": TAGGED}
 _SECOND = {"fdb": STATIC, "port": STATIC, "shaping": STATIC, "sysctl": FOREIGN}
@@ -48,9 +49,9 @@ class FakeKernel:
                 facts[ref] = Fact(ref, {"value": "0"}, FOREIGN)
         return Live(facts)
 
-    def reread(self, known: Live, spaces: Collection[str], desired: Desired, previous: Desired | None) -> Live:
+    def reread(self, known: Live, where: Touched, desired: Desired, previous: Desired | None) -> Live:
         live = self.read(desired, previous)
-        return Live({ref: fact for ref, fact in live.facts.items() if ref.ns in spaces})
+        return Live({ref: fact for ref, fact in live.facts.items() if is_in(ref, where)})
 
     def execute(
         self, stages: list[list[Op]], desired: Desired, progress: Callable[[int], None] | None = None

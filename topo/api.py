@@ -22,6 +22,7 @@ from topo.engine import record as records
 from topo.engine.apply import Report
 from topo.engine.check import CheckResult
 from topo.engine.confirm import Note
+from topo.engine.known import Lowered
 from topo.engine.record import DamagedError, Record
 from topo.errors import InputError
 from topo.facts import HOST, Desired, namespace
@@ -31,7 +32,7 @@ from topo.file.model.values import TopologyName
 from topo.kernel import Kernel, netns, privileges
 from topo.kernel.outcome import Progress
 from topo.planning.plan import Plan, SavedPlan
-from topo.reading import load, loads, lower, schema
+from topo.reading import load, loads, lower, schema, uncollected
 
 __all__ = [
     "Applied", "CheckResult", "Plan", "Report", "SavedPlan", "Shown", "Topology",
@@ -76,6 +77,7 @@ def _located(topology: Topology | None) -> Iterator[None]:
         raise (loading.located(error, topology) if topology else error) from None
 
 
+@uncollected
 def plan(topology: Topology, *, adopt: bool = False) -> Plan:
     """What `apply` would do. Changes nothing. Raises InputError, OwnershipError, UnsupportedError, KernelError."""
     desired = lower(topology)
@@ -84,6 +86,7 @@ def plan(topology: Topology, *, adopt: bool = False) -> Plan:
         return _apply.prepare(kernel, desired, adopt=adopt).plan
 
 
+@uncollected
 def apply(
     what: Topology | Plan | SavedPlan,
     *,
@@ -105,9 +108,11 @@ def apply(
         what = _planned(what.desired.document if isinstance(what, Plan) else what.document)
     desired = lower(what)
     privileges.require(f"applying {desired.name}")
-    with Kernel() as kernel, _located(topology), _locked(kernel, desired.name, f"topo apply {desired.name}", desired):
+    doing, lowered = f"topo apply {desired.name}", Lowered(desired)
+    with Kernel() as kernel, _located(topology), _locked(kernel, desired.name, doing, desired, lowered):
         run = partial(
-            _apply.apply, kernel, desired, adopt=adopt, keep=keep, expected=expected, progress=progress
+            _apply.apply, kernel, desired,
+            adopt=adopt, keep=keep, expected=expected, progress=progress, lowered=lowered,
         )  # fmt: skip
         if confirm is not None:
             return _confirm.watched(desired.name, confirm, _overdue, run)
@@ -129,6 +134,7 @@ def confirm(name: str) -> bool:
         return _confirm.confirm(name)
 
 
+@uncollected
 def revert(name: str, *, progress: Progress | None = None) -> Report:
     """Go back at once from what is unconfirmed. Raises InputError where nothing is, and what `apply` raises."""
     privileges.require(f"reverting {_name(name)}")
@@ -148,7 +154,8 @@ def _revert(name: str, watchdog: _confirm.Process | None = None, progress: Progr
     note = _confirm.pending(name)
     if note is None:
         return None
-    with Kernel() as kernel, _locked(kernel, name, f"topo confirm --revert {name}", _confirm.lowered(note)):
+    before = _confirm.lowered(note)
+    with Kernel() as kernel, _locked(kernel, name, f"topo confirm --revert {name}", before, Lowered(before)):
         note = _confirm.pending(name)
         if note is None or (watchdog and (note.watchdog != watchdog or note.remaining > 0)):
             return None
@@ -165,13 +172,15 @@ def _planned(document: Mapping[str, Any]) -> Topology:
         raise InputError(f"this plan is damaged, or of another version of topo: {error}") from None
 
 
+@uncollected
 def destroy(what: Topology | str, *, keep: bool = False, progress: Progress | None = None) -> Report:
     """Remove everything that topo made for this topology, and put back what it changed. By name no file is needed."""
     desired = lower(what) if isinstance(what, Topology) else None
     name = desired.name if desired else _name(str(what))
     privileges.require(f"destroying {name}")
-    with Kernel() as kernel, _locked(kernel, name, f"topo destroy {name}", desired):
-        report = _apply.destroy(kernel, name, doubtful=desired, keep=keep, progress=progress)
+    lowered = Lowered(desired)
+    with Kernel() as kernel, _locked(kernel, name, f"topo destroy {name}", desired, lowered):
+        report = _apply.destroy(kernel, name, doubtful=desired, keep=keep, progress=progress, lowered=lowered)
         _confirm.forget(name)
         return report
 
@@ -185,10 +194,10 @@ def _name(name: str) -> str:
 
 
 @contextmanager
-def _locked(kernel: Kernel, name: str, doing: str, desired: Desired | None) -> Iterator[None]:
+def _locked(kernel: Kernel, name: str, doing: str, desired: Desired | None, lowered: Lowered) -> Iterator[None]:
     """The topology's lock; and the host's, where another topology's run could be met."""
     names = [f"topology-{name}"]
-    if desired is None or known.touches_host(desired) or known.touches_host(known.of(name, kernel.home(), desired)[1]):
+    if desired is None or known.touches_host(desired) or known.touches_host(known.of(name, kernel.home(), lowered)[1]):
         names.append(f"host-{kernel.home()}")
     with locks.held(names, doing):
         yield
@@ -219,7 +228,7 @@ def _applied(name: str, home: int) -> tuple[Applied, Record | None, Desired | No
         return Applied(name, 0, 0, 0.0, bare, *_unconfirmed(note)), None, None
     calm = "unconfirmed" if note and not note.reverted else "applied"
     state = "elsewhere" if record.home != home else "interrupted" if record.interrupted else calm
-    desired = known.stated(record)
+    desired = known.stated(record, Lowered())
     spaces = sum(ref.kind == "namespace" for ref in desired.facts) if desired else 0
     ends = (
         [fact.attrs.get("kind") == "veth" for ref, fact in desired.facts.items() if ref.kind == "link"]
@@ -240,6 +249,7 @@ def _unconfirmed(note: Note | None) -> tuple[float | None, str]:
     return note.remaining, note.outlook()
 
 
+@uncollected
 def show(name: str) -> Shown:
     """One applied topology, and how the live state differs from it. Raises InputError where it is not applied."""
     summary, record, desired = _applied(_name(name), _home())

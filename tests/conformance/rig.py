@@ -6,7 +6,7 @@ the facts are remembered; all else of the engine, and the kernel, is as it is in
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from topo.engine import known
 from topo.engine.apply import KernelLike, State
 from topo.facts import HOST, Desired, Fact, Facts, Live, link
 from topo.kernel.outcome import Outcome, Progress
+from topo.planning.touched import Touched
 
 
 class _Documents:
@@ -93,8 +94,8 @@ class Refusing:
     def read(self, desired: Desired, previous: Desired | None) -> Live:
         return self.kernel.read(desired, previous)
 
-    def reread(self, known: Live, spaces: Collection[str], desired: Desired, previous: Desired | None) -> Live:
-        return self.kernel.reread(known, spaces, desired, previous)
+    def reread(self, known: Live, where: Touched, desired: Desired, previous: Desired | None) -> Live:
+        return self.kernel.reread(known, where, desired, previous)
 
     def warnings(self, desired: Desired, changes: Sequence[Change]) -> list[str]:
         return self.kernel.warnings(desired, changes)

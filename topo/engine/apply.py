@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, NoReturn, Protocol
 
-from topo.changes import UPDATE, Change, Op
+from topo.changes import Change, Op
 from topo.engine import known
 from topo.engine import record as records
+from topo.engine.known import Lowered
 from topo.engine.record import Record
 from topo.errors import ApplyError, OwnershipError, StaleError, TopoError, UnsupportedError, VerifyError
 from topo.facts import Desired, Fact, Facts, Live, Ref, mark
@@ -19,6 +20,7 @@ from topo.planning.graph import stages
 from topo.planning.plan import Plan
 from topo.planning.resolve import resolve
 from topo.planning.restore import originals, still_needed
+from topo.planning.touched import Touched, is_in, touched, within
 from topo.planning.undo import undo
 
 _UNDO_ATTEMPTS = 3
@@ -32,7 +34,7 @@ class KernelLike(Protocol):
 
     def read(self, desired: Desired, previous: Desired | None) -> Live: ...
 
-    def reread(self, known: Live, spaces: Collection[str], desired: Desired, previous: Desired | None) -> Live: ...
+    def reread(self, known: Live, where: Touched, desired: Desired, previous: Desired | None) -> Live: ...
 
     def execute(
         self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None
@@ -71,19 +73,28 @@ class Report(NamedTuple):
     reverts_in: float | None = None
 
 
-def prepare(kernel: KernelLike, desired: Desired, *, adopt: bool = False, doubtful: Desired | None = None) -> State:
+def prepare(
+    kernel: KernelLike,
+    desired: Desired,
+    *,
+    adopt: bool = False,
+    doubtful: Desired | None = None,
+    lowered: Lowered | None = None,
+) -> State:
     """Read and compare; changes nothing. `doubtful`: what may have been applied though no record says so."""
-    record, previous, warnings = known.of(desired.name, kernel.home(), doubtful or desired)
+    lowered = lowered or Lowered(desired, doubtful)
+    record, previous, warnings = known.of(desired.name, kernel.home(), lowered)
     if record is None and doubtful is not None:
         previous = known.unrecorded(doubtful)
     restore = dict(record.restore) if record else {}
-    homes = kernel.begin(desired, known.earlier(record, previous), record.namespaces if record else {})
+    homes = kernel.begin(desired, known.earlier(record, previous, lowered), record.namespaces if record else {})
     if homes:
         previous = rehome.stated(previous, homes) if previous else None
         restore = rehome.originals(restore, homes)
     live = kernel.read(desired, previous)
     heirs = {ref: (name, restore.pop(ref)) for ref, name in known.heirs(desired, restore, previous).items()}
     wanted = resolve(desired, live, restore)
+    previous = wanted if previous is desired and not desired.take_over else previous
     try:
         changes = diff(wanted, live, previous, adopt, restore)
     except OwnershipError as error:
@@ -114,6 +125,7 @@ def apply(
     expected: str = "",
     progress: Progress | None = None,
     ready: Callable[[State], None] | None = None,
+    lowered: Lowered | None = None,
 ) -> Report:
     """Make it so. `expected`: the fingerprint of a saved plan. `ready`: is called right before anything is touched,
     where anything is to be done. The caller holds the locks.
@@ -121,7 +133,7 @@ def apply(
     Raises ApplyError (undone or not), OwnershipError, InputError, StaleError.
     """
     started = time.monotonic()
-    state = prepare(kernel, desired, adopt=adopt)
+    state = prepare(kernel, desired, adopt=adopt, lowered=lowered)
     if expected and expected != state.plan.fingerprint():
         raise StaleError(f"the plan of {desired.name} no longer fits: the live state has changed since; plan again")
     return _Run(kernel, state, progress, keep, ready).run(started)
@@ -134,10 +146,11 @@ def destroy(
     doubtful: Desired | None = None,
     keep: bool = False,
     progress: Progress | None = None,
+    lowered: Lowered | None = None,
 ) -> Report:
     """Remove what topo made, put back what it changed. What is not there is no error. The caller holds the locks."""
     started = time.monotonic()
-    state = prepare(kernel, Desired(name, {}), doubtful=doubtful)
+    state = prepare(kernel, Desired(name, {}), doubtful=doubtful, lowered=lowered)
     return _Run(kernel, state, progress, keep).run(started)
 
 
@@ -229,20 +242,23 @@ class _Run:
     # The end of it
 
     def _verify(self, outcome: Outcome) -> None:
-        """Read again the namespaces in which something was changed, also for what is no longer stated; what still
-        differs is an error, and the run is undone."""
+        """Read again the namespaces in which something was changed, of them the tables that can be other than they were,
+        also for what is no longer stated; what still differs is an error, and the run is undone."""
         state = self.state
         before = state.previous
         if not self.destroying:
             before = known.together(before, state.desired) if before and before is not state.desired else state.desired
-        desired, touched = state.desired, _spaces(state.plan.changes)
-        if desired.take_over or desired.underlay_mtu or touched >= {ref.ns for ref in desired.facts}:
+        desired, restore, where = state.desired, self.restore, touched(state.plan.changes)
+        links = None in where.values()
+        everywhere = links and where.keys() >= {ref.ns for ref in desired.facts}
+        if desired.take_over or (links and desired.underlay_mtu) or everywhere:
             live = self.kernel.read(desired, before)
-            desired = resolve(desired, live, self.restore)
+            desired = resolve(desired, live, restore)
         else:
-            live = self.kernel.reread(state.live, touched, desired, before)
-            desired, before = _within(desired, touched), before and _within(before, touched)
-        left = diff(desired, live, before, False, self.restore)
+            live = self.kernel.reread(state.live, where, desired, before)
+            desired, before = within(desired, where), before and within(before, where)
+            restore = {ref: fact for ref, fact in restore.items() if is_in(ref, where)}
+        left = diff(desired, live, before, False, restore)
         if left:
             names = "; ".join(f"{c.action} {c.ref.kind} {c.ref} {' '.join(c.attrs)}".rstrip() for c in left[:_SHOWN])
             more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
@@ -301,24 +317,6 @@ class _Run:
             return undo(state.live, now, state.plan.changes, state.desired)
         except (TopoError, OSError) as error:
             return f"{_names(changes)} ({error})" if changes else f"what it did, as it could not be read: {error}"
-
-
-def _spaces(changes: Sequence[Change]) -> frozenset[str]:
-    """The namespaces in which these changes are to be seen."""
-    found: set[str] = set()
-    for change in changes:
-        found.update(ref.ns for ref in (change.ref, *change.takes))
-        if change.ref.kind != "link" or (change.action == UPDATE and "peer" not in change.attrs):
-            continue
-        for fact in (change.desired, change.live):
-            found.update(end[0] for name in ("peer", "parent", "dev") if fact and (end := fact.attrs.get(name)))
-    return frozenset(found)
-
-
-def _within(desired: Desired, spaces: Collection[str]) -> Desired:
-    """What is stated of these namespaces."""
-    facts = {ref: fact for ref, fact in desired.facts.items() if ref.ns in spaces}
-    return desired._replace(facts=facts, external=frozenset(ref for ref in desired.external if ref.ns in spaces))
 
 
 def _names(changes: Sequence[Change]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import Any
 
 from topo.engine import record as records
 from topo.engine.record import DamagedError, Record
@@ -14,10 +15,24 @@ from topo.file.model import Topology
 from topo.planning.ownership import BY_PROTOCOL
 
 
-def of(name: str, home: int, lowered: Desired | None = None) -> tuple[Record | None, Desired | None, list[str]]:
+class Lowered:
+    """What a run has lowered: no document is lowered twice."""
+
+    def __init__(self, *known: Desired | None) -> None:
+        self._known = [desired for desired in known if desired is not None and desired.document]
+
+    def __call__(self, document: dict[str, Any]) -> Desired:
+        """Raises ValueError or TopoError for a document of another version of topo."""
+        for desired in self._known:
+            if desired.document == document:
+                return desired
+        self._known.append(lower(Topology.model_validate(document)))
+        return self._known[-1]
+
+
+def of(name: str, home: int, lowered: Lowered) -> tuple[Record | None, Desired | None, list[str]]:
     """The record of a topology, what it says was applied, and warnings about it.
 
-    `lowered`: some file of this topology; if it is the one that was applied, that need not be lowered once more.
     Raises InputError where it was applied from another network namespace.
     """
     try:
@@ -31,26 +46,24 @@ def of(name: str, home: int, lowered: Desired | None = None) -> tuple[Record | N
             f"{name} was applied from another network namespace (inode {record.home}): run topo there, or, if that "
             f"namespace is gone, remove {records.DIRECTORY}/{name}.json"
         )
-    if lowered is not None and record.pending is None and record.applied == lowered.document:
-        return record, lowered, []
-    previous = stated(record)
+    previous = stated(record, lowered)
     if previous is None:
         return record, None, [f"the record of {name} is of another version of topo; going by the marks in the kernel"]
     return record, previous, []
 
 
-def stated(record: Record) -> Desired | None:
+def stated(record: Record, lowered: Lowered) -> Desired | None:
     """All that runs of this topology may have made, what was applied over what is pending; None where it makes no sense."""
-    found = _statements(record)
+    found = _statements(record, lowered)
     if found is None:
         return None
     return reduce(together, found, Desired(record.topology, {})) if len(found) != 1 else found[0]
 
 
-def _statements(record: Record) -> list[Desired] | None:
+def _statements(record: Record, lowered: Lowered) -> list[Desired] | None:
     """What is pending, and what was applied; None where it makes no sense."""
     try:
-        return [lower(Topology.model_validate(doc)) for doc in (record.pending, record.applied) if doc is not None]
+        return [lowered(doc) for doc in (record.pending, record.applied) if doc is not None]
     except (ValueError, TopoError):
         return None
 
@@ -64,10 +77,10 @@ def together(one: Desired, other: Desired) -> Desired:
     )
 
 
-def earlier(record: Record | None, previous: Desired | None) -> Sequence[Desired]:
+def earlier(record: Record | None, previous: Desired | None, lowered: Lowered) -> Sequence[Desired]:
     """What may have been applied, each by itself: a run that was killed may have left two."""
     if record is not None and record.pending is not None:
-        return _statements(record) or ()
+        return _statements(record, lowered) or ()
     return () if previous is None else (previous,)
 
 
@@ -83,7 +96,7 @@ def heirs(desired: Desired, restore: Facts, previous: Desired | None) -> dict[Re
             other = records.load(name)
         except DamagedError:
             continue
-        others = stated(other) if other else None
+        others = stated(other, Lowered()) if other else None
         if others:
             found.update((ref, name) for ref in left if ref in others.facts)
     return found

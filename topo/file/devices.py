@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from topo.facts import Fact, Ref
+from topo.facts import OWN, Fact, Ref
 from topo.file import addressing, model, sysctls
 from topo.file.model.values import seconds, sysctl_text
 from topo.file.scope import Bridge, Loc, Scope, Space, elsewhere, nearest, path, shown
 from topo.file.subnets import make_pool
 from topo.kinds import port as port_kind
+from topo.kinds.alike import new_fact, new_ref
 from topo.kinds.words import interface_name
 
 if TYPE_CHECKING:
@@ -152,11 +153,15 @@ def reaches(addresses: Iterable[str], gateway: str) -> bool:
 
 
 def default_route(ns: str, gateway: str, dev: str) -> Fact:
-    key = (6, 254, "::/0", 1024) if ":" in gateway else (4, 254, "0.0.0.0/0", 0)
+    return route_via(ns, "::/0" if ":" in gateway else "0.0.0.0/0", gateway, dev)
+
+
+def route_via(ns: str, dst: str, gateway: str, dev: str, onlink: bool = False) -> Fact:
+    key = (6, 254, dst, 1024) if ":" in dst else (4, 254, dst, 0)
     attrs = {
-        "type": "unicast", "gateway": gateway, "nexthops": None, "onlink": False, "src": None, "mtu": None, "dev": dev,
+        "type": "unicast", "gateway": gateway, "nexthops": None, "onlink": onlink, "src": None, "mtu": None, "dev": dev,
     }  # fmt: skip
-    return Fact(Ref("route", ns, key), attrs)
+    return new_fact((new_ref(("route", ns, key)), attrs, OWN))
 
 
 def declare_devices(scope: Scope, space: Space) -> list[tuple[str, str, Any, Loc]]:
@@ -372,37 +377,30 @@ def find_bridge(scope: Scope, space: Space, name: str, loc: Loc) -> Bridge | Non
 
 def _peers(scope: Scope, ns: str, name: str, entry: model.Vxlan, loc: Loc) -> None:
     """FDB entries, neighbours and onlink routes towards the peers."""
-    facts, add = scope.facts, scope.add
     scope.count(len(entry.peers), "peers", loc)
     for index, peer in enumerate(entry.peers):
-        if entry.local == (peer if isinstance(peer, str) else peer.address):
-            continue  # one list of peers serves every host: its own entry is for the others
+        at = (*loc, "peers", index)
         if isinstance(peer, str):
-            ref = Ref("fdb", ns, (name, ZEROS, peer))
-            if ref in facts:
-                scope.problems.add((*loc, "peers", index), f"peer {peer} is stated twice")
-            facts[ref] = Fact(ref, {"dst": peer})
-            continue
-        attrs: dict[str, Any] = {"dst": peer.address}
-        if peer.vni is not None and peer.vni != entry.id:
-            attrs["vni"] = peer.vni
-        if peer.port is not None and peer.port != entry.port:
-            attrs["port"] = peer.port
-        key = (name, ZEROS, peer.address) if peer.mac is None else (name, peer.mac, "")
-        ref = Ref("fdb", ns, key)
-        if ref in facts:
-            scope.problems.add((*loc, "peers", index), f"peer {peer.mac or peer.address} is stated twice")
-        facts[ref] = Fact(ref, attrs)
-        if peer.ip is not None:
-            neighbour = Fact(Ref("neighbour", ns, (name, peer.ip)), {"lladdr": peer.mac})
-            add(neighbour, (*loc, "peers", index, "ip"), f"neighbour {peer.ip}")
+            address, mac, attrs = peer, None, {"dst": peer}
+        else:
+            address, mac, attrs = peer.address, peer.mac, _peer_attributes(peer, entry)
+        if entry.local == address:
+            continue  # one list of peers serves every host: its own entry is for the others
+        ref = new_ref(("fdb", ns, (name, ZEROS, address) if mac is None else (name, mac, "")))
+        if ref in scope.facts:
+            scope.problems.add(at, f"peer {mac or address} is stated twice")
+        scope.facts[ref] = new_fact((ref, attrs, OWN))
+        if mac is not None and not isinstance(peer, str) and (ip := peer.ip) is not None:
+            ref = new_ref(("neighbour", ns, (name, ip)))
+            scope.add(new_fact((ref, {"lladdr": mac}, OWN)), (*at, "ip"), ("neighbour {}", ip))
             for subnet in peer.subnets or ():
-                _via_peer(scope, ns, name, peer.ip, subnet, (*loc, "peers", index, "subnets"))
+                scope.add(route_via(ns, subnet, ip, name, True), (*at, "subnets"), ("the route to {}", subnet))
 
 
-def _via_peer(scope: Scope, ns: str, name: str, gateway: str, subnet: str, loc: Loc) -> None:
-    key = (6, 254, subnet, 1024) if ":" in subnet else (4, 254, subnet, 0)
-    attrs = {
-        "type": "unicast", "gateway": gateway, "nexthops": None, "onlink": True, "src": None, "mtu": None, "dev": name,
-    }  # fmt: skip
-    scope.add(Fact(Ref("route", ns, key), attrs), loc, f"the route to {subnet}")
+def _peer_attributes(peer: model.Peer, entry: model.Vxlan) -> dict[str, Any]:
+    attrs: dict[str, Any] = {"dst": peer.address}
+    if peer.vni is not None and peer.vni != entry.id:
+        attrs["vni"] = peer.vni
+    if peer.port is not None and peer.port != entry.port:
+        attrs["port"] = peer.port
+    return attrs

@@ -138,11 +138,13 @@ class Scope:
         links[ifname] = loc
         return True
 
-    def add(self, fact: Fact, loc: Loc, what: str) -> bool:
-        """Add a fact; False (and an error that names both places) where one of its ref is there already."""
-        ref = fact.ref
+    def add(self, fact: Fact, loc: Loc, what: str | tuple[str, str]) -> bool:
+        """Add a fact; False (and an error that names both places) where one of its ref is there already. `what`: its
+        name in that error; or a form, and what is to be put into it where there is one."""
+        ref = fact[0]
         if ref in self.facts:
             first = self.stated_at.get(ref)
+            what = what if isinstance(what, str) else what[0].format(what[1])
             self.problems.add(loc, f"{what} is stated twice" + (f", first at {path(first)}" if first else ""))
             return False
         self.facts[ref] = fact

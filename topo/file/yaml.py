@@ -13,6 +13,7 @@ character, of the same width, and are put back in what comes out of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from importlib import import_module
 from typing import Any, Final, NamedTuple
@@ -29,6 +30,8 @@ from ruamel.yaml.events import (
 )
 
 from topo.errors import Diagnostic, InputError, shown
+from topo.file import runs
+from topo.file.runs import Folded, Rows
 from topo.patterns import late
 
 try:
@@ -45,7 +48,7 @@ _FORBIDDEN: Final = late(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufdcf\ufdd1-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 _ASCII: Final = late("[^\t\n\r\x20-\x7e]")  # the same of ASCII: compiled in a tenth of the time
-_COLON: Final = "\ufdd0"  # a noncharacter, which no text may hold
+_COLON: Final = runs.MARK
 _TEXT_COLON: Final = late(r"(?<![\"']):(?=[^\s,\[\]{}])")  # {"a":1}: behind a quote it is an indicator
 _VERSION: Final = late(r"^%(?=YAML 1\.[0-9]+\s)")
 _SPECIAL: Final = frozenset("+-.0123456789~nNtTfF")  # how a plain scalar begins that may not be a string
@@ -106,6 +109,12 @@ def build(source: Source) -> Any:
     Raises InputError with line and column for whatever is not YAML or is refused here.
     """
     _check_characters(source)
+    if folded := runs.folded(source.text, plain):
+        builder = _Builder(source, folded)
+        with suppress(YAMLError, _Unbearable):
+            document = builder.document()
+            if not builder.problems and builder.unfolded == len(folded.runs):
+                return document
     builder = _Builder(source)
     try:
         document = builder.document()
@@ -169,9 +178,11 @@ class _Unbearable(Exception):
 
 
 class _Builder:
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, folded: Folded | None = None) -> None:
         self.source = source
-        self.next = events(source.text)
+        self.next = events(folded.text if folded else source.text)
+        self.runs = folded.runs if folded else []
+        self.unfolded = 0
         self.problems: list[Diagnostic] = []
         self.anchors: dict[str, Anchor | None] = {}  # None while its node is being built
         self.nodes = 0
@@ -225,10 +236,21 @@ class _Builder:
     def sequence(self, depth: int) -> list[Any]:
         items: list[Any] = []
         while (event := self.next()).__class__ is not SequenceEndEvent:
+            if self.runs and event.__class__ is ScalarEvent and event.value[-1:] == _COLON:
+                items += self.run(event)
+                continue
             self.path.append(len(items))
             items.append(self.node(event, depth + 1))
             self.path.pop()
         return items
+
+    def run(self, event: Any) -> Rows:
+        """The items that the scalar of a run stands for. Raises _Unbearable where it is not what it seems."""
+        number = event.value[:-1]
+        if not event.implicit[0] or not number.isdecimal() or int(number) != self.unfolded:
+            raise _Unbearable
+        self.unfolded += 1
+        return self.runs[self.unfolded - 1]
 
     def mapping(self, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}

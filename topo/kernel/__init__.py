@@ -6,7 +6,7 @@ through that. It works in the thread that calls it, and leaves that thread in th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +16,7 @@ from topo.kernel import foreign_drops, netns, still_forwarding
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.reader import Reader
 from topo.kernel.spaces import Spaces
+from topo.planning.touched import Touched
 
 
 class Kernel:
@@ -43,9 +44,9 @@ class Kernel:
         """
         return Reader(self._spaces, desired, previous).read()
 
-    def reread(self, known: Live, spaces: Collection[str], desired: Desired, previous: Desired | None) -> Live:
-        """What is in `spaces` now. `known`: what was read before of all that `desired` and `previous` name."""
-        return Reader(self._spaces, desired, previous, known, spaces).read()
+    def reread(self, known: Live, where: Touched, desired: Desired, previous: Desired | None) -> Live:
+        """What is there now. `known`: what was read before of all that `desired` and `previous` name."""
+        return Reader(self._spaces, desired, previous, known, where).read()
 
     def execute(self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None) -> Outcome:
         """Run a plan's stages; stops behind the first batch in which something was refused."""

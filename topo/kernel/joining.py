@@ -1,4 +1,4 @@
-"""What one namespace does not tell of a link: which interface the index of another namespace's means."""
+"""What one table does not tell: which interface the index of another namespace's means, and which addresses are links'."""
 
 from __future__ import annotations
 
@@ -54,6 +54,17 @@ def _pair(fact: Fact, ends: Ends) -> bool:
         return False
     attrs["peer"] = (other.ref.ns, other.ref.key[0])
     return True
+
+
+def drop_own_entries(facts: Facts) -> None:
+    """In a device's own address list the kernel keeps those of macvlans on top: no one set these."""
+    suspects = [fact.ref for fact in facts.values() if fact.ref.kind == "fdb" and "_self" in fact.attrs]
+    if not suspects:
+        return
+    macs = {fact.attrs.get("mac") for fact in facts.values() if fact.ref.kind == "link"}
+    for ref in suspects:
+        if ref.key[1] in macs:
+            del facts[ref]
 
 
 class _Ids:

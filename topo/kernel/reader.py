@@ -9,45 +9,32 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from topo.errors import Diagnostic, InputError
-from topo.facts import FOREIGN, HOST, PROTOCOL, Desired, Fact, Facts, Live, Ref, former, links_of, mark, namespace
-from topo.kernel import netns, nftables, rtnl, sysctl
-from topo.kernel.joining import join_links
+from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, former, mark, namespace
+from topo.kernel import netns, nftables, rtnl, sysctl, tables
+from topo.kernel.joining import drop_own_entries, join_links
 from topo.kernel.spaces import Space, Spaces
 from topo.kinds.address import of_kernel
 from topo.kinds.ifla import IFLA_GROUP
-from topo.kinds.kind import Decode
 from topo.kinds.registry import KINDS
 from topo.kinds.route import OF_KERNEL
+from topo.planning.touched import Touched
 from topo.wire import (
-    AF_BRIDGE,
-    AF_INET,
-    AF_INET6,
-    FIBRULEHDR,
-    IFADDRMSG,
-    IFINFOMSG,
-    NDMSG,
     RTM_GETADDR,
     RTM_GETLINK,
-    RTM_GETNEIGH,
     RTM_GETQDISC,
     RTM_GETROUTE,
-    RTM_GETRULE,
     RTM_GETTCLASS,
-    RTMSG,
     TCMSG,
     attr_u32,
 )
 
-_IFLA_EXT_MASK, _SKIP_STATS = 29, 1 << 3  # linux/if_link.h, RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h
-_ALL_LINKS: Final = IFINFOMSG.pack(0, 0, 0, 0, 0) + attr_u32(_IFLA_EXT_MASK, _SKIP_STATS)
-_ALL_ADDRESSES: Final = IFADDRMSG.pack(0, 0, 0, 0, 0)
-_ALL_ROUTES: Final = RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)  # of every family
 _PROTOCOL_AT: Final = 5  # in rtmsg
-_BY_HAND: Final = (PROTOCOL, 3, 4)  # topo's routes, RTPROT_BOOT (what `ip route` gives), RTPROT_STATIC
+_ENTRIES: Final = frozenset({"fdb", "neighbour", "route", "rule"})
 _FEW: Final = 256  # so many foreign links are decoded all the same: a plan can then say what goes down with what
 _INDEX: Final = struct.Struct("=4xi").unpack_from  # of ifinfomsg, ifaddrmsg, ndmsg alike
 
@@ -74,7 +61,7 @@ class _View:
 class Reader:
     """Reads the live state for one topology. `previous` is what its last apply stated, None where nothing is known.
 
-    With `known`, which was read before, only the namespaces in `only` are read.
+    With `known`, which was read before, only what is in `only` is read.
     """
 
     def __init__(
@@ -83,7 +70,7 @@ class Reader:
         desired: Desired,
         previous: Desired | None,
         known: Live | None = None,
-        only: Collection[str] = (),
+        only: Touched = MappingProxyType({}),
     ) -> None:
         self.spaces, self.desired, self.previous = spaces, desired, previous
         self.mark = mark(desired.name)
@@ -92,13 +79,20 @@ class Reader:
         self.wants: dict[str, Wants] = {HOST: Wants(set(), set(), [], [])}
         sources = (desired,) if previous is desired else (previous, desired)
         for source in sources:
-            for ref in source.facts if source else ():
-                self._want(ref)
+            self._want_all(source.facts if source else ())
         for source in sources:
             for ref in (*source.external, *source.take_over.values()) if source else ():
                 self._want(ref)
         for name in spaces.attachments.formers():  # what bears the mark is of concern though nothing else is known
             self.wants.setdefault(name, Wants(set(), set(), [], []))
+
+    def _want_all(self, refs: Iterable[Ref]) -> None:
+        """Entries of a table want no more than that it is read."""
+        seen: set[tuple[str, str]] = set()
+        for ref in refs:
+            if ref[0] not in _ENTRIES or ref[:2] not in seen:
+                seen.add(ref[:2])
+                self._want(ref)
 
     def _want(self, ref: Ref) -> None:
         wants = self.wants.get(ref.ns)
@@ -121,7 +115,7 @@ class Reader:
                 self._links(space)
                 self._rest(space)
             join_links(self.facts, self.spaces, self.known)
-            self._drop_own_entries()
+            drop_own_entries(self.facts)
         return Live(self.facts)
 
     # Which namespaces
@@ -236,7 +230,7 @@ class Reader:
 
     def _bears_mark(self, space: Space) -> bool:
         """Whether topo made the namespace for this topology."""
-        data, at, end = rtnl.ask(space.sock, RTM_GETLINK, IFINFOMSG.pack(0, 0, 1, 0, 0))
+        data, at, end = rtnl.ask(space.sock, RTM_GETLINK, tables.LOOPBACK)
         return data.find(attr_u32(IFLA_GROUP, self.mark), at, end) >= 0
 
     # What is in them
@@ -251,7 +245,7 @@ class Reader:
         return any(ref.ns == name for source in sources if source for ref in source.take_over)
 
     def _links(self, space: Space) -> None:
-        found = rtnl.dump(space.sock, RTM_GETLINK, _ALL_LINKS)
+        found = rtnl.dump(space.sock, RTM_GETLINK, tables.ALL_LINKS)
         names: dict[int, str] = {}
         marked: set[int] = set()
         sign = attr_u32(IFLA_GROUP, self.mark)
@@ -274,59 +268,87 @@ class Reader:
                     self.facts[fact.ref] = fact
 
     def _rest(self, space: Space) -> None:
-        name, wants = space.name, self.wants[space.name]
-        owned = self._owned(name)
-        touched = owned or bool(wants.kinds or space.marked)
-        view = _View(space, self.mark)
-        if touched:
-            whole = owned or any(ref.ns == name for ref in self.desired.underlay_mtu)  # which may name any address
-            near = None if whole else space.marked | {space.indexes.get(n, 0) for n in wants.links}
-            self._addresses(space, view, near)
-            self._routes(space, view, owned)
-        if "rule" in wants.kinds:
-            self._dump(space, view, "rule", RTM_GETRULE, (FIBRULEHDR.pack(f, *(0,) * 6) for f in (AF_INET, AF_INET6)))
-        kinds = self._link_kinds(space) if touched else set()
-        if "neighbour" in wants.kinds or "vxlan" in kinds or self._hands_over(name):
-            self._dump(space, view, "neighbour", RTM_GETNEIGH, [NDMSG.pack(f, 0, 0, 0, 0) for f in (AF_INET, AF_INET6)])
-        if kinds & {"vxlan", "bridge"} or "fdb" in wants.kinds:
-            self._dump(space, view, "fdb", RTM_GETNEIGH, [NDMSG.pack(AF_BRIDGE, 0, 0, 0, 0)])
-        if "shaping" in wants.kinds:
+        view, wants = _View(space, self.mark), self.wants[space.name]
+        kinds = self._tables(space)
+        if (only := self.only[space.name] if self.only is not None else None) is not None:
+            kinds &= only
+        if "address" in kinds:
+            self._addresses(space, view)
+        if "route" in kinds:
+            self._routes(space, view)
+        for kind, request, bodies in tables.PLAIN:
+            if kind in kinds:
+                self._dump(space, view, kind, request, bodies)
+        if "shaping" in kinds:
             self._shaping(space, view)
         for ref in wants.refs:
-            if ref.kind == "sysctl":
+            if ref.kind == "sysctl" and "sysctl" in kinds:
                 self._sysctl(ref)
-        if "nft" in wants.kinds or (name == HOST and self.previous is None):
+        if "nft" in kinds:
             self._nft(space)
 
-    def _dump(self, space: Space, view: _View, kind: str, request: int, bodies: Iterable[bytes]) -> None:
-        for body in bodies:
-            self._keep(KINDS[kind].decode, rtnl.dump(space.sock, request, body), view)
+    def _tables(self, space: Space) -> set[str]:
+        """The kinds that can be of concern in this namespace, beside its links."""
+        name, wants = space.name, self.wants[space.name]
+        kinds = set(wants.kinds)
+        if self._owned(name) or wants.kinds or space.marked:
+            kinds |= {"address", "route"}
+            links = self._link_kinds(space)
+            if "vxlan" in links:
+                kinds |= {"neighbour", "fdb"}
+            elif "bridge" in links:
+                kinds.add("fdb")
+        if self._hands_over(name):
+            kinds.add("neighbour")
+        if name == HOST and self.previous is None:
+            kinds.add("nft")
+        return kinds
 
-    def _keep(self, decode: Decode, found: rtnl.Messages, view: _View) -> None:
-        kept = self.facts
-        for kind, data, at, end in found:
-            for fact in decode(kind, data, at, end, view):
+    def _dump(self, space: Space, view: _View, kind: str, request: int, bodies: Iterable[bytes]) -> None:
+        """Keep all of a table; every body asks for another part of it."""
+        asked = [rtnl.dump_blocks(space.sock, request, body) for body in bodies]
+        found = [m for messages, _ in asked for m in messages]
+        table: Facts = {}
+        number, alike = 0, KINDS[kind].decode_alike
+        for block in (block for _, blocks in asked for block in blocks):
+            if facts := alike(block, view) if alike else None:
+                number += len(facts)
+                table.update((fact[0], fact) for fact in facts)
+            else:
+                found += rtnl.messages(block)
+        if len(table) < number:  # no key tells some of them apart
+            table.clear()
+            found = [
+                m for messages, blocks in asked for m in (*messages, *(m for b in blocks for m in rtnl.messages(b)))
+            ]
+        self._keep(kind, found, view, table)
+        self.facts.update(table)
+
+    def _keep(self, kind: str, found: rtnl.Messages, view: _View, kept: Facts) -> None:
+        decode = KINDS[kind].decode
+        if kind == "route":  # most of them are the kernel's own, one for each address and more
+            found = [m for m in found if m[1][m[2] + _PROTOCOL_AT] not in OF_KERNEL]
+        for number, data, at, end in found:
+            for fact in decode(number, data, at, end, view):
                 if kept.setdefault(fact.ref, fact) is not fact:  # no key tells them apart: this is one too many
                     ref = _numbered(fact.ref, kept)
                     kept[ref] = fact._replace(ref=ref)
 
-    def _addresses(self, space: Space, view: _View, near: set[int] | None) -> None:
-        found = rtnl.dump(space.sock, RTM_GETADDR, _ALL_ADDRESSES)
-        if not self.wants[space.name].kernels:
+    def _addresses(self, space: Space, view: _View) -> None:
+        name, wants = space.name, self.wants[space.name]
+        whole = self._owned(name) or any(ref.ns == name for ref in self.desired.underlay_mtu)  # which may name any
+        near = None if whole else space.marked | {space.indexes.get(n, 0) for n in wants.links}
+        found = rtnl.dump(space.sock, RTM_GETADDR, tables.ALL_ADDRESSES)
+        if not wants.kernels:
             found = [m for m in found if not of_kernel(m[1], m[2], m[3])]
         if near is not None:
             found = [m for m in found if _INDEX(m[1], m[2])[0] in near]
-        self._keep(KINDS["address"].decode, found, view)
+        self._keep("address", found, view, self.facts)
 
-    def _routes(self, space: Space, view: _View, owned: bool) -> None:
-        whole = owned or self._hands_over(space.name)
-        if not whole:
-            bodies = (RTMSG.pack(f, 0, 0, 0, 0, p, 0, 0, 0) for f in (AF_INET, AF_INET6) for p in _BY_HAND)
-            self._dump(space, view, "route", RTM_GETROUTE, bodies)
-            return
-        found = rtnl.dump(space.sock, RTM_GETROUTE, _ALL_ROUTES)
-        # Most of them are the kernel's own, one for each address and more.
-        self._keep(KINDS["route"].decode, [m for m in found if m[1][m[2] + _PROTOCOL_AT] not in OF_KERNEL], view)
+    def _routes(self, space: Space, view: _View) -> None:
+        whole = self._owned(space.name) or self._hands_over(space.name)
+        bodies = (tables.ALL_ROUTES,) if whole else tables.ROUTES_BY_HAND
+        self._dump(space, view, "route", RTM_GETROUTE, bodies)
 
     def _link_kinds(self, space: Space) -> set[str]:
         """The kinds among the links of this namespace that are topo's or named by the file."""
@@ -336,32 +358,22 @@ class Reader:
         return {fact.attrs.get("kind", "") for fact in facts if fact}
 
     def _shaping(self, space: Space, view: _View) -> None:
-        decode = KINDS["shaping"].decode
-        self._keep(decode, rtnl.dump(space.sock, RTM_GETQDISC, TCMSG.pack(0, 0, 0, 0, 0)), view)
+        self._keep("shaping", rtnl.dump(space.sock, RTM_GETQDISC, TCMSG.pack(0, 0, 0, 0, 0)), view, self.facts)
         for source in (self.desired, self.previous):
             for ref in source.facts if source else ():
                 if ref.kind == "shaping" and ref.ns == space.name and ref not in self.facts:
                     index = space.indexes.get(ref.key[0])
                     if index:
                         body = TCMSG.pack(0, index, 0, 0, 0)
-                        self._keep(decode, rtnl.dump(space.sock, RTM_GETTCLASS, body), view)
+                        self._keep("shaping", rtnl.dump(space.sock, RTM_GETTCLASS, body), view, self.facts)
 
     def _sysctl(self, ref: Ref) -> None:
         if ref in self.facts:
             return
         self.spaces.enter(ref.ns)
         value = sysctl.read(ref.key[0])
-        if value is not None or self._needless(ref):
+        if value is not None or sysctl.needless(self.desired.facts.get(ref), self.facts):
             self.facts[ref] = Fact(ref, {"value": value}, FOREIGN)
-
-    def _needless(self, ref: Ref) -> bool:
-        """Whether an optional sysctl of a device is not there and will not be: the device has no IPv6 (its MTU is too
-        small, say), or the kernel has none."""
-        stated = self.desired.facts.get(ref)
-        if stated is None or not stated.attrs.get("optional"):
-            return False
-        (device,) = links_of(stated)
-        return device in self.facts or sysctl.read(ref.key[0].replace(f"/{device.key[0]}/", "/all/")) is None
 
     def _nft(self, space: Space) -> None:
         family, table = "inet", f"topo-{self.desired.name}"
@@ -373,16 +385,6 @@ class Reader:
         live = self.spaces.nftables(space.name).read(family, table, last.attrs["sets"] if last else {})
         if live is not None:
             self.facts[ref] = Fact(ref, nftables.in_words_of(want.attrs, live) if want else live)
-
-    def _drop_own_entries(self) -> None:
-        """In a device's own address list the kernel keeps those of macvlans on top: no one set these."""
-        suspects = [fact.ref for fact in self.facts.values() if fact.ref.kind == "fdb" and "_self" in fact.attrs]
-        if not suspects:
-            return
-        macs = {fact.attrs.get("mac") for fact in self.facts.values() if fact.ref.kind == "link"}
-        for ref in suspects:
-            if ref.key[1] in macs:
-                del self.facts[ref]
 
 
 def _numbered(ref: Ref, taken: Facts) -> Ref:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from topo.errors import KernelError
+from topo.kinds.alike import LEAST, Block
 from topo.wire import (
     HEADER_SIZE,
     NLM_F_ACK_TLVS,
@@ -65,20 +66,29 @@ def dump(sock: socket.socket, kind: int, body: bytes) -> Messages:
 
     Raises KernelError, also for an error that comes in NLMSG_DONE.
     """
+    return dump_blocks(sock, kind, body, blocks=False)[0]
+
+
+def dump_blocks(sock: socket.socket, kind: int, body: bytes, blocks: bool = True) -> tuple[Messages, list[Block]]:
+    """As `dump`; what comes in blocks of messages of one size, with nothing else between them, apart and whole."""
     for _ in range(_ATTEMPTS):
-        found = _dump_once(sock, kind, body)
+        found = _dump_once(sock, kind, body, blocks)
         if found is not None:
             return found
     raise KernelError(errno.EINTR, "it kept changing while it was read", doing="reading the kernel's tables")
 
 
-def _dump_once(sock: socket.socket, kind: int, body: bytes) -> Messages | None:
+def _dump_once(sock: socket.socket, kind: int, body: bytes, blocks: bool) -> tuple[Messages, list[Block]] | None:
     sock.send(message(kind, NLM_F_DUMP, 1, body))
     found: Messages = []
+    whole: list[Block] = []
     seen = 0
     header = NLMSGHDR.unpack_from
     while True:
         data = sock.recv(_BUFFER)
+        if blocks and (block := _block(data)):
+            whole.append(block)
+            continue
         at, end = 0, len(data)
         while at < end:
             size, answer, flags, _, _ = header(data, at)
@@ -90,10 +100,26 @@ def _dump_once(sock: socket.socket, kind: int, body: bytes) -> Messages | None:
                 if number > 0:
                     raise KernelError(number, _extack(data, at, size, flags), doing="reading the kernel's tables")
                 if answer == NLMSG_DONE:
-                    return None if seen & NLM_F_DUMP_INTR else found
+                    return None if seen & NLM_F_DUMP_INTR else (found, whole)
             elif answer == NLMSG_DONE:
-                return None if seen & NLM_F_DUMP_INTR else found
+                return None if seen & NLM_F_DUMP_INTR else (found, whole)
             at += (size + 3) & ~3
+
+
+def _block(data: bytes) -> Block | None:
+    """`data` as a block; None where it is none, or anything but objects is in it, or the dump was disturbed."""
+    size, answer, flags, _, _ = NLMSGHDR.unpack_from(data, 0)
+    if answer <= NLMSG_DONE or flags & NLM_F_DUMP_INTR or size & 3 or len(data) % size or len(data) < LEAST * size:
+        return None
+    heads = [data[at : at + 8] for at in range(0, len(data), size)]
+    return Block(data, size) if heads.count(heads[0]) == len(heads) else None
+
+
+def messages(block: Block) -> Messages:
+    """The messages of a block, one by one."""
+    data, size = block
+    kind = NLMSGHDR.unpack_from(data, 0)[1]
+    return [(kind, data, at + HEADER_SIZE, at + size) for at in range(0, len(data), size)]
 
 
 def send(sock: socket.socket, messages: Sequence[bytes]) -> list[Refusal]:

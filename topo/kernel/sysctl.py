@@ -6,6 +6,7 @@ import errno
 import os
 
 from topo.errors import KernelError
+from topo.facts import Fact, Facts, links_of
 
 
 def _file(path: str) -> str:
@@ -29,6 +30,15 @@ def read(path: str) -> str | None:
         return ""  # write-only, or unset (stable_secret)
     finally:
         os.close(fd)
+
+
+def needless(stated: Fact | None, live: Facts) -> bool:
+    """Whether an optional sysctl of a device is not there and will not be: the device has no IPv6 (its MTU is too
+    small, say), or the kernel has none."""
+    if stated is None or not stated.attrs.get("optional"):
+        return False
+    (device,) = links_of(stated)
+    return device in live or read(stated.ref.key[0].replace(f"/{device.key[0]}/", "/all/")) is None
 
 
 def write(path: str, value: str, optional: bool = False) -> None:

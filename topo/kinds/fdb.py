@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from topo.changes import DELETE, UPDATE, Env, Op, Rtnl
 from topo.facts import FOREIGN, STATIC, Fact, Ref, link
+from topo.kinds.alike import Block, columns, new_fact, new_ref
 from topo.kinds.kind import DesiredView, Kind, View
 from topo.wire import (
     AF_BRIDGE,
@@ -38,6 +39,8 @@ NUD_REACHABLE, NUD_NOARP, NUD_PERMANENT = 0x02, 0x40, 0x80
 _STATES: Final = {"master": NUD_NOARP, "self": NUD_PERMANENT}
 _FLAGS: Final = {"master": NTF_MASTER, "self": NTF_SELF}
 FLOOD: Final = "00:00:00:00:00:00"
+_ZEROS: Final = bytes(6)
+_ATTRIBUTES: Final = frozenset({NDA_DST, NDA_LLADDR, 3})  # and NDA_CACHEINFO
 
 
 def _is_group(mac: str) -> bool:
@@ -124,6 +127,26 @@ def _of_vxlan(ifname: str, mac: str, state: int, flags: int, found: dict[int, by
     return (Fact(ref, attrs, FOREIGN if foreign else STATIC),)
 
 
+def decode_alike(block: Block, view: View) -> list[Fact] | None:
+    """As `decode`, of a VXLAN's unicast entries that were made alike."""
+    found = columns(block, NDMSG, (NDA_LLADDR, NDA_DST), _ATTRIBUTES)
+    if found is None or not {NDA_LLADDR, NDA_DST} <= found.values.keys():
+        return None
+    family, index, state, flags, _ = found.header
+    ifname, ns = view.ifname(index), view.ns
+    macs, ips = found.values[NDA_LLADDR], found.values[NDA_DST]
+    made = family == AF_BRIDGE and state & (NUD_NOARP | NUD_PERMANENT) and not flags & NTF_EXT_LEARNED
+    if not made or ifname is None or len(macs[0]) != 6 or len(ips[0]) not in (4, 16):
+        return None
+    if any(mac[0] & 1 for mac in macs) or _ZEROS in macs:
+        return None
+    pairs = zip(macs, map(unpack_ip, ips), strict=True)
+    return [
+        new_fact((new_ref(("fdb", ns, (ifname, mac.hex(":"), ""))), {"dst": ip, "_state": state}, STATIC))
+        for mac, ip in pairs
+    ]
+
+
 def _is_default(mac: str, dst: str, state: int) -> bool:
     """Whether this entry came with the device (its `group` or `remote`).
 
@@ -136,8 +159,10 @@ def _is_default(mac: str, dst: str, state: int) -> bool:
 
 def compare(desired: Fact, live: Fact) -> tuple[str, ...]:
     """The attributes that differ; a `vni` or `port` that is not stated is the device's own."""
-    names = ("dst", "vni", "port")
-    return tuple(name for name in names if desired.attrs.get(name) != live.attrs.get(name))
+    want, have = desired.attrs.get, live.attrs.get
+    if want("dst") == have("dst") and want("vni") == have("vni") and want("port") == have("port"):
+        return ()
+    return tuple(name for name in ("dst", "vni", "port") if want(name) != have(name))
 
 
 def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
@@ -149,4 +174,4 @@ def describe(fact: Fact) -> str:
     return " ".join(f"{name} {value}" for name, value in words if value is not None)
 
 
-FDB: Final = Kind("fdb", encode, decode, requires, compare, describe=describe)
+FDB: Final = Kind("fdb", encode, decode, requires, compare, describe=describe, decode_alike=decode_alike)

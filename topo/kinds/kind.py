@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from topo.changes import Change, Encode, Env, Request
 from topo.facts import Fact, Live, Ref
+from topo.kinds.alike import Block
 from topo.wire import Attr
 
 
@@ -34,6 +35,11 @@ Decode = Callable[[int, bytes, int, int, View], Iterable[Fact]]
 """(message type, buffer, offset of the body behind the nlmsghdr, end, view) -> facts; none where it is not ours to tell."""
 
 
+DecodeAlike = Callable[[Block, View], "list[Fact] | None"]
+"""The same facts as `Decode` of each message, of a block of them that differ in their values only; None where it is not
+as simple as that."""
+
+
 class DesiredView(Protocol):
     """What `requires` may look up: desired facts."""
 
@@ -45,6 +51,9 @@ class DesiredView(Protocol):
 
     def within(self, ns: str, kind: str) -> Iterable[Fact]:
         """Every desired fact of this kind in this namespace."""
+
+    def near(self, ns: str, ifname: str | None, such: Callable[[Fact], bool]) -> Iterable[Fact]:
+        """Such facts as sit on this link, or, of no link, the addresses and routes of the namespace; remembered."""
 
 
 def stated_differences(desired: Fact, live: Fact) -> tuple[str, ...]:
@@ -74,6 +83,8 @@ class Kind(NamedTuple):
     `takes(change, live)`: live refs that executing the change takes down, beside what sits on a
         deleted link or in a deleted namespace (the planner knows those).
     `claims(fact)`: keys of which the kernel allows one at a time; a holder is deleted before the next is made.
+    `decode_alike`: a quicker way for long tables.
+    `literal`: whether `compare` finds no difference where all that is stated is in the live fact as it is stated.
     `absent`: errnos that on delete mean "not there".
     `describe(fact)`: what a plan says of it beside its name. `explain(desired, live)`: an update in lines of its own,
         where attributes are too large to be shown.
@@ -89,6 +100,8 @@ class Kind(NamedTuple):
     claims: Callable[[Fact], Iterable[tuple[Any, ...]]] = nothing
     absent: frozenset[int] = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL})
     describe: Callable[[Fact], str] = lambda fact: ""
+    decode_alike: DecodeAlike | None = None
+    literal: bool = False
     explain: Callable[[Fact, Fact], Iterable[str]] | None = None
     units: Mapping[str, str] = MappingProxyType({})
 

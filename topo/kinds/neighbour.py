@@ -7,6 +7,7 @@ from typing import Final
 
 from topo.changes import DELETE, Env, Op, Rtnl
 from topo.facts import FOREIGN, PROTOCOL, STATIC, TAGGED, Fact, Ref, link
+from topo.kinds.alike import Block, columns, new_fact, new_ref
 from topo.kinds.kind import DesiredView, Kind, View
 from topo.wire import (
     AF_INET,
@@ -29,6 +30,7 @@ NUD_PERMANENT = 0x80
 NTF_ROUTER, NTF_PROXY, NTF_EXT_LEARNED = 0x80, 0x08, 0x10
 _KEPT = NTF_ROUTER | NTF_EXT_LEARNED  # what a user can set
 _RTPROT_STATIC = 4
+_ATTRIBUTES: Final = frozenset({NDA_DST, NDA_LLADDR, 3, 4, NDA_PROTOCOL, 15})  # and NDA_CACHEINFO, _PROBES, _FLAGS_EXT
 
 
 def encode(op: Op, env: Env) -> list[Rtnl]:
@@ -59,10 +61,39 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
     if ifname is None or NDA_LLADDR not in found or len(address) != (4 if family == AF_INET else 16):
         return ()
     protocol = found[NDA_PROTOCOL][0] if found.get(NDA_PROTOCOL) else 0
-    by_daemon = flags & NTF_EXT_LEARNED or protocol > _RTPROT_STATIC
-    origin = TAGGED if protocol == PROTOCOL else FOREIGN if by_daemon else STATIC
     attrs = {"lladdr": MAC.unpack(found[NDA_LLADDR]), "_protocol": protocol, "_flags": flags & _KEPT}
-    return (Fact(Ref("neighbour", view.ns, (ifname, unpack_ip(address))), attrs, origin),)
+    return (Fact(Ref("neighbour", view.ns, (ifname, unpack_ip(address))), attrs, _origin(flags, protocol)),)
+
+
+def _origin(flags: int, protocol: int) -> str:
+    by_daemon = flags & NTF_EXT_LEARNED or protocol > _RTPROT_STATIC
+    return TAGGED if protocol == PROTOCOL else FOREIGN if by_daemon else STATIC
+
+
+def decode_alike(block: Block, view: View) -> list[Fact] | None:
+    """As `decode`, of permanent entries of one device and one maker, which differ in the addresses alone."""
+    found = columns(block, NDMSG, (NDA_DST, NDA_LLADDR, NDA_PROTOCOL), _ATTRIBUTES)
+    if found is None or not {NDA_DST, NDA_LLADDR} <= found.values.keys():
+        return None
+    family, index, state, flags, _ = found.header
+    ifname = view.ifname(index)
+    protocols = set(found.values.get(NDA_PROTOCOL, (b"\0",)))
+    size = {AF_INET: 4, AF_INET6: 16}.get(family)
+    usual = state & NUD_PERMANENT and not flags & NTF_PROXY and len(protocols) == 1
+    protocol = protocols.pop()[0]
+    if not usual or ifname is None or len(found.values[NDA_DST][0]) != size:
+        return None
+    origin = _origin(flags, protocol)
+    ns, kept = view.ns, flags & _KEPT
+    pairs = zip(map(unpack_ip, found.values[NDA_DST]), found.values[NDA_LLADDR], strict=True)
+    return [
+        new_fact((
+            new_ref(("neighbour", ns, (ifname, ip))),
+            {"lladdr": mac.hex(":"), "_protocol": protocol, "_flags": kept},
+            origin,
+        ))
+        for ip, mac in pairs
+    ]  # fmt: skip
 
 
 def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
@@ -73,4 +104,4 @@ def describe(fact: Fact) -> str:
     return f"lladdr {fact.attrs['lladdr']}" if "lladdr" in fact.attrs else ""
 
 
-NEIGHBOUR: Final = Kind("neighbour", encode, decode, requires, describe=describe)
+NEIGHBOUR: Final = Kind("neighbour", encode, decode, requires, describe=describe, decode_alike=decode_alike)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import Any, Final
 
 from topo.changes import AGAIN, DELETE, UPDATE, Env, Op, Rtnl
 from topo.facts import FOREIGN, PROTOCOL, STATIC, TAGGED, Fact, Ref, link, links_of
+from topo.kinds.alike import Block, columns, new_fact, new_ref
 from topo.kinds.kind import DesiredView, Kind, View, stated_differences
 from topo.wire import (
     AF_INET,
@@ -38,6 +40,8 @@ RTNH_F_ONLINK, RTM_F_CLONED = 4, 0x200
 TYPES: Final = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8, "throw": 9}  # RTN_*
 _TYPE_NAMES: Final = {number: name for name, number in TYPES.items()}
 _RT_TABLE_COMPAT = 252
+_PLAIN: Final = frozenset({RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE})
+_NO: Final = bytes(4)
 _SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_NOWHERE = 0, 253, 255
 # RTPROT_*: what the kernel itself makes is no one's to care for; what a person makes bears boot or static.
 OF_KERNEL: Final = frozenset({1, 2, 9})  # redirect, kernel, ra
@@ -148,6 +152,39 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
     return (Fact(Ref("route", view.ns, key), attrs, _origin(protocol)),)
 
 
+def decode_alike(block: Block, view: View) -> list[Fact] | None:
+    """As `decode`, of unicast routes of one length that lead out of one device, or nowhere but via gateways."""
+    found = columns(block, RTMSG, _PLAIN, _PLAIN)
+    if found is None or not {RTA_DST, RTA_OIF, RTA_TABLE} <= found.values.keys():
+        return None
+    family, length, src_len, tos, _, protocol, _, type_, flags = found.header
+    values, number = found.values, 4 if family == AF_INET else 6
+    size = {AF_INET: 4, AF_INET6: 16}.get(family)
+    tables, devices, metrics = (set(values.get(nla, (_NO,))) for nla in (RTA_TABLE, RTA_OIF, RTA_PRIORITY))
+    gateways = values.get(RTA_GATEWAY)
+    usual = protocol not in OF_KERNEL and type_ == TYPES["unicast"] and not (flags & RTM_F_CLONED or src_len or tos)
+    if not usual or any(len(each) != 1 for each in (tables, devices, metrics)):
+        return None
+    if len(values[RTA_DST][0]) != size or (gateways and len(gateways[0]) not in (4, 16)):
+        return None
+    table, index, metric = (int(U32.unpack(each.pop())) for each in (tables, devices, metrics))
+    if (dev := view.ifname(index)) is None:
+        return None
+    ns, onlink, origin = view.ns, bool(flags & RTNH_F_ONLINK), _origin(protocol)
+    ways = map(unpack_ip, gateways) if gateways else repeat(None, found.number)
+    return [
+        new_fact((
+            new_ref(("route", ns, (number, table, f"{dst}/{length}", metric))),
+            {
+                "gateway": way, "dev": dev, "nexthops": None, "onlink": onlink, "type": "unicast",
+                "_protocol": protocol, "src": None, "mtu": None,
+            },
+            origin,
+        ))
+        for dst, way in zip(map(unpack_ip, values[RTA_DST]), ways, strict=True)
+    ]  # fmt: skip
+
+
 def _origin(protocol: int) -> str:
     return TAGGED if protocol == PROTOCOL else STATIC if protocol in _BY_HAND else FOREIGN
 
@@ -234,19 +271,21 @@ def _owners(ip: str, addresses: Iterable[Fact]) -> Iterator[Ref]:
 def _reaching(fact: Fact, gateway: str, dev: str | None, desired: DesiredView) -> Iterator[Ref]:
     """Addresses and direct routes (of the same namespace, on `dev` where it is stated) that the gateway is within."""
     ns = fact.ref.ns
-    near = desired.on(link(ns, dev)) if dev else (*desired.within(ns, "address"), *desired.within(ns, "route"))
-    for other in near:
+    for other in desired.near(ns, dev, _spans):
         if other.ref.kind == "address":
             reaches = _within(gateway, other.attrs.get("_peer") or other.ref.key[1], other.ref.key[1])
         else:
-            reaches = _is_direct(other) and other.ref != fact.ref and _within(gateway, *other.ref.key[2:3] * 2)
+            reaches = other.ref != fact.ref and _within(gateway, *other.ref.key[2:3] * 2)
         if reaches:
             yield other.ref
 
 
-def _is_direct(fact: Fact) -> bool:
-    attrs = fact.attrs
-    return fact.ref.kind == "route" and attrs["type"] == "unicast" and not (attrs["gateway"] or attrs["nexthops"])
+def _spans(fact: Fact) -> bool:
+    """Whether a gateway can be within this: an address, or a direct route."""
+    kind, attrs = fact.ref.kind, fact.attrs
+    return kind == "address" or (
+        kind == "route" and attrs["type"] == "unicast" and not (attrs["gateway"] or attrs["nexthops"])
+    )
 
 
 def _within(ip: str, base: str, prefix: str) -> bool:
@@ -270,4 +309,6 @@ def describe(fact: Fact) -> str:
 
 _WORDS: Final = {"gateway": "via", "dev": "dev", "src": "src", "mtu": "mtu"}
 
-ROUTE: Final = Kind("route", encode, decode, requires, compare, describe=describe)
+ROUTE: Final = Kind(
+    "route", encode, decode, requires, compare, describe=describe, decode_alike=decode_alike, literal=True
+)

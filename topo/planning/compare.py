@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from topo.changes import OWNER, REPLACE, UPDATE, Change
-from topo.facts import Fact, Facts, Ref, links_of
+from topo.facts import Fact, Facts, Ref, link, links_of
 from topo.kinds.registry import KINDS
 
 
@@ -40,18 +40,19 @@ class View:
         self.facts = facts
         self._on: dict[tuple[Ref, str], list[Fact]] | None = None
         self._within: dict[tuple[str, str], list[Fact]] | None = None
+        self._near: dict[tuple[str, str | None, Callable[[Fact], bool]], list[Fact]] = {}
 
     def get(self, ref: Ref) -> Fact | None:
         return self.facts.get(ref)
 
-    def on(self, link: Ref, kind: str = "") -> Iterable[Fact]:
+    def on(self, below: Ref, kind: str = "") -> Iterable[Fact]:
         if self._on is None:
             self._on = {}
             for fact in self.facts.values():
-                for below in links_of(fact):
-                    self._on.setdefault((below, ""), []).append(fact)
-                    self._on.setdefault((below, fact.ref.kind), []).append(fact)
-        return self._on.get((link, kind), ())
+                for home in links_of(fact):
+                    self._on.setdefault((home, ""), []).append(fact)
+                    self._on.setdefault((home, fact.ref.kind), []).append(fact)
+        return self._on.get((below, kind), ())
 
     def within(self, ns: str, kind: str) -> Iterable[Fact]:
         if self._within is None:
@@ -59,3 +60,11 @@ class View:
             for fact in self.facts.values():
                 self._within.setdefault((fact.ref.ns, fact.ref.kind), []).append(fact)
         return self._within.get((ns, kind), ())
+
+    def near(self, ns: str, ifname: str | None, such: Callable[[Fact], bool]) -> Iterable[Fact]:
+        found = self._near.get((ns, ifname, such))
+        if found is None:
+            around = (*self.within(ns, "address"), *self.within(ns, "route"))
+            found = list(filter(such, self.on(link(ns, ifname)) if ifname else around))
+            self._near[ns, ifname, such] = found
+        return found

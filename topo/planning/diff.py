@@ -34,43 +34,62 @@ def diff(
     """
     if desired.external:
         require_external(desired, live)
-    return _Diff(desired, live, previous, adopt, restore or {}).run()
+    restore = restore or {}
+    first = _Diff(desired, live, previous, adopt, restore)
+    found = first.run()
+    names = _renames(desired, live) if first.creates else {}
+    if names:
+        if previous is not None:
+            previous = previous._replace(facts=rekeyed(Live(previous.facts), names).facts)
+        first = _Diff(desired, rekeyed(live, names), previous, adopt, rekeyed(Live(restore), names).facts, renamed=True)
+        found = first.run()
+    if first.taken:
+        raise OwnershipError(first.taken)
+    return first.ordered(found)
 
 
 class _Diff:
-    def __init__(self, desired: Desired, live: Live, previous: Desired | None, adopt: bool, restore: Facts) -> None:
-        if names := _renames(desired, live):
-            live, restore = rekeyed(live, names), rekeyed(Live(restore), names).facts
-            if previous is not None:
-                previous = previous._replace(facts=rekeyed(Live(previous.facts), names).facts)
-        self.desired, self.live, self.adopt = desired, live, adopt
+    """`renamed`: links of `live` go by the names that they are to have; their facts tell those that they have."""
+
+    def __init__(
+        self,
+        desired: Desired,
+        live: Live,
+        previous: Desired | None,
+        adopt: bool,
+        restore: Facts,
+        renamed: bool = False,
+    ) -> None:
+        self.desired, self.live, self.adopt, self.renamed = desired, live, adopt, renamed
         self.wanted, self.back = goal(desired, live, previous, restore)
         self.owner = Ownership(desired, live, previous, adopt)
         self.taken: list[tuple[Ref, str]] = []
+        self.creates = False
 
-    def run(self) -> tuple[Change, ...]:
+    def run(self) -> dict[Ref, Change]:
         found: dict[Ref, Change] = {}
-        self._wanted(found)
-        self._extra(found)
-        if self.taken:
-            raise OwnershipError(self.taken)
-        return self._ordered(with_losses(found, self.wanted, self.live)) if found else ()
+        self._extra(found, self._wanted(found))
+        return found
 
-    def _wanted(self, found: dict[Ref, Change]) -> None:
-        have = self.live.facts
+    def _wanted(self, found: dict[Ref, Change]) -> Facts:
+        """Compare what is wanted with what is live; the rest of what is live."""
+        left = dict(self.live.facts)
+        there_is, renamed, stated = left.pop, self.renamed, self.owner.stated
         compares = {name: kind.compare for name, kind in KINDS.items()}
-        plain = {name for name, compare in compares.items() if compare is stated_differences}
+        literal = {name for name, kind in KINDS.items() if kind.literal or kind.compare is stated_differences}
         for ref, want in self.wanted.items():
-            there = have.get(ref)
+            there = there_is(ref, None)
             if there is None:
+                self.creates = True
                 found[ref] = Change(CREATE, ref, want, None)
                 continue
-            kind = ref.kind
-            same = kind in plain and want.attrs.items() <= there.attrs.items()  # far faster than a call
-            if (not same and compares[kind](want, there)) or there.ref != ref:
+            kind = ref[0]
+            same = kind in literal and want[1].items() <= there[1].items()  # far faster than a call
+            if (not same and compares[kind](want, there)) or (renamed and there.ref != ref):
                 self._differs(found, ref, want, there)
-            elif there.origin != OWN and kind in _CAN_BE_TAKEN:
+            elif there[2] != OWN and kind in _CAN_BE_TAKEN and not (kind in BY_PROTOCOL and ref in stated):
                 self._foreign(found, ref, want, there)
+        return left
 
     def _differs(self, found: dict[Ref, Change], ref: Ref, want: Fact, there: Fact) -> None:
         owner = False
@@ -92,16 +111,18 @@ class _Diff:
         elif change := changed(want, there, ref, owner=True):
             found[ref] = change
 
-    def _extra(self, found: dict[Ref, Change]) -> None:
-        wanted, deletes = self.wanted, self.owner.deletes
-        for ref, there in self.live.facts.items():
-            if ref not in wanted and (reason := deletes(there, ref)):
+    def _extra(self, found: dict[Ref, Change], left: Facts) -> None:
+        for ref, there in left.items():
+            if reason := self.owner.deletes(there, ref):
                 if source := self.owner.attached(ref):
                     there = there._replace(attrs={**there.attrs, "from": source})
                 found[ref] = Change(DELETE, ref, None, there, reason=reason)
 
-    def _ordered(self, closed: dict[Ref, Change]) -> tuple[Change, ...]:
-        """In the order of the file, then what is deleted, in the order in which it was read."""
+    def ordered(self, found: dict[Ref, Change]) -> tuple[Change, ...]:
+        """With all that they entail, in the order of the file, then what is deleted, in the order in which it was read."""
+        if not found:
+            return ()
+        closed = with_losses(found, self.wanted, self.live)
         kept = [closed[ref] for ref in self.wanted if ref in closed]
         return (*kept, *(change for ref, change in closed.items() if ref not in self.wanted))
 

@@ -43,8 +43,8 @@ def _dropped(desired: Desired, live: Live, previous: Desired, restore: Facts) ->
     """Links with attributes that the last file stated and this one does not."""
     found: Facts = {}
     for ref, was in previous.facts.items():
-        want = desired.facts.get(ref)
-        if want is None or ref.kind != "link" or was.attrs.keys() <= want.attrs.keys():
+        want = desired.facts.get(ref) if ref[0] == "link" else None
+        if want is None or was.attrs.keys() <= want.attrs.keys():
             continue
         have = live.get(ref)
         original = restore.get(ref)

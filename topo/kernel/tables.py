@@ -1,0 +1,37 @@
+"""The bodies of the dump requests, one or several for each table (rtnetlink(7))."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from topo.facts import PROTOCOL
+from topo.wire import (
+    AF_BRIDGE,
+    AF_INET,
+    AF_INET6,
+    FIBRULEHDR,
+    IFADDRMSG,
+    IFINFOMSG,
+    NDMSG,
+    RTM_GETNEIGH,
+    RTM_GETRULE,
+    RTMSG,
+    attr_u32,
+)
+
+_IFLA_EXT_MASK, _SKIP_STATS = 29, 1 << 3  # linux/if_link.h, RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h
+_BOTH: Final = (AF_INET, AF_INET6)
+_BY_HAND: Final = (PROTOCOL, 3, 4)  # topo's routes, RTPROT_BOOT (what `ip route` gives), RTPROT_STATIC
+
+ALL_LINKS: Final = IFINFOMSG.pack(0, 0, 0, 0, 0) + attr_u32(_IFLA_EXT_MASK, _SKIP_STATS)
+LOOPBACK: Final = IFINFOMSG.pack(0, 0, 1, 0, 0)
+ALL_ADDRESSES: Final = IFADDRMSG.pack(0, 0, 0, 0, 0)
+ALL_ROUTES: Final = RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)  # of every family
+ROUTES_BY_HAND: Final = tuple(RTMSG.pack(f, 0, 0, 0, 0, p, 0, 0, 0) for f in _BOTH for p in _BY_HAND)
+
+PLAIN: Final = (
+    ("rule", RTM_GETRULE, tuple(FIBRULEHDR.pack(f, *(0,) * 6) for f in _BOTH)),
+    ("neighbour", RTM_GETNEIGH, tuple(NDMSG.pack(f, 0, 0, 0, 0) for f in _BOTH)),
+    ("fdb", RTM_GETNEIGH, (NDMSG.pack(AF_BRIDGE, 0, 0, 0, 0),)),
+)
+"""Tables that are read as they are: the kind, the request, and its bodies."""
