@@ -49,7 +49,7 @@ def _entries(*held: float) -> tuple[Bound, ...]:
     return tuple(Bound(f"api {name}", base, 2.0, most) for (name, base), most in zip(actions, held, strict=True))
 
 
-ENTRIES: Final = {"overlay": _entries(30, 40, 40, 80, 40), "nat": _entries(8, 18, 18, 32, 12)}
+ENTRIES: Final = {"overlay": _entries(4, 9, 9, 16, 16), "nat": _entries(8, 18, 18, 32, 12)}
 """By the kind of the lab."""
 
 

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from topo.errors import Diagnostic, InputError
 from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, former, mark, namespace
-from topo.kernel import netns, nftables, rtnl, sysctl, tables
+from topo.kernel import entries, netns, nftables, rtnl, sysctl, tables
 from topo.kernel.joining import drop_own_entries, join_links
 from topo.kernel.spaces import Space, Spaces
 from topo.kinds.address import of_kernel
 from topo.kinds.ifla import IFLA_GROUP
 from topo.kinds.registry import KINDS
-from topo.kinds.route import OF_KERNEL
 from topo.planning.touched import Touched
 from topo.wire import (
     RTM_GETADDR,
@@ -33,7 +32,6 @@ from topo.wire import (
     attr_u32,
 )
 
-_PROTOCOL_AT: Final = 5  # in rtmsg
 _ENTRIES: Final = frozenset({"fdb", "neighbour", "route", "rule"})
 _FEW: Final = 256  # so many foreign links are decoded all the same: a plan can then say what goes down with what
 _INDEX: Final = struct.Struct("=4xi").unpack_from  # of ifinfomsg, ifaddrmsg, ndmsg alike
@@ -304,35 +302,8 @@ class Reader:
             kinds.add("nft")
         return kinds
 
-    def _dump(self, space: Space, view: _View, kind: str, request: int, bodies: Iterable[bytes]) -> None:
-        """Keep all of a table; every body asks for another part of it."""
-        asked = [rtnl.dump_blocks(space.sock, request, body) for body in bodies]
-        found = [m for messages, _ in asked for m in messages]
-        table: Facts = {}
-        number, alike = 0, KINDS[kind].decode_alike
-        for block in (block for _, blocks in asked for block in blocks):
-            if facts := alike(block, view) if alike else None:
-                number += len(facts)
-                table.update((fact[0], fact) for fact in facts)
-            else:
-                found += rtnl.messages(block)
-        if len(table) < number:  # no key tells some of them apart
-            table.clear()
-            found = [
-                m for messages, blocks in asked for m in (*messages, *(m for b in blocks for m in rtnl.messages(b)))
-            ]
-        self._keep(kind, found, view, table)
-        self.facts.update(table)
-
-    def _keep(self, kind: str, found: rtnl.Messages, view: _View, kept: Facts) -> None:
-        decode = KINDS[kind].decode
-        if kind == "route":  # most of them are the kernel's own, one for each address and more
-            found = [m for m in found if m[1][m[2] + _PROTOCOL_AT] not in OF_KERNEL]
-        for number, data, at, end in found:
-            for fact in decode(number, data, at, end, view):
-                if kept.setdefault(fact.ref, fact) is not fact:  # no key tells them apart: this is one too many
-                    ref = _numbered(fact.ref, kept)
-                    kept[ref] = fact._replace(ref=ref)
+    def _dump(self, space: Space, view: _View, kind: str, request: int, bodies: Collection[bytes]) -> None:
+        self.facts.update(entries.read(space.sock, view, kind, request, bodies))
 
     def _addresses(self, space: Space, view: _View) -> None:
         name, wants = space.name, self.wants[space.name]
@@ -343,7 +314,7 @@ class Reader:
             found = [m for m in found if not of_kernel(m[1], m[2], m[3])]
         if near is not None:
             found = [m for m in found if _INDEX(m[1], m[2])[0] in near]
-        self._keep("address", found, view, self.facts)
+        entries.keep("address", found, view, self.facts)
 
     def _routes(self, space: Space, view: _View) -> None:
         whole = self._owned(space.name) or self._hands_over(space.name)
@@ -358,14 +329,14 @@ class Reader:
         return {fact.attrs.get("kind", "") for fact in facts if fact}
 
     def _shaping(self, space: Space, view: _View) -> None:
-        self._keep("shaping", rtnl.dump(space.sock, RTM_GETQDISC, TCMSG.pack(0, 0, 0, 0, 0)), view, self.facts)
+        entries.keep("shaping", rtnl.dump(space.sock, RTM_GETQDISC, TCMSG.pack(0, 0, 0, 0, 0)), view, self.facts)
         for source in (self.desired, self.previous):
             for ref in source.facts if source else ():
                 if ref.kind == "shaping" and ref.ns == space.name and ref not in self.facts:
                     index = space.indexes.get(ref.key[0])
                     if index:
                         body = TCMSG.pack(0, index, 0, 0, 0)
-                        self._keep("shaping", rtnl.dump(space.sock, RTM_GETTCLASS, body), view, self.facts)
+                        entries.keep("shaping", rtnl.dump(space.sock, RTM_GETTCLASS, body), view, self.facts)
 
     def _sysctl(self, ref: Ref) -> None:
         if ref in self.facts:
@@ -385,10 +356,3 @@ class Reader:
         live = self.spaces.nftables(space.name).read(family, table, last.attrs["sets"] if last else {})
         if live is not None:
             self.facts[ref] = Fact(ref, nftables.in_words_of(want.attrs, live) if want else live)
-
-
-def _numbered(ref: Ref, taken: Facts) -> Ref:
-    number = 2
-    while (other := ref._replace(key=(*ref.key, f"#{number}"))) in taken:
-        number += 1
-    return other

@@ -115,6 +115,24 @@ def _block(data: bytes) -> Block | None:
     return Block(data, size) if heads.count(heads[0]) == len(heads) else None
 
 
+def gathered(found: Messages) -> tuple[Messages, list[Block]]:
+    """Messages of one size that came one behind the other as blocks, and the rest."""
+    rest: Messages = []
+    blocks: list[Block] = []
+    first = 0
+    for i in range(1, len(found) + 1):
+        _, data, at, end = found[i - 1]
+        size = end - at + HEADER_SIZE
+        if i < len(found) and found[i][1] is data and found[i][2] == at + size and found[i][3] == end + size:
+            continue
+        if i - first < LEAST or size & 3:
+            rest += found[first:i]
+        else:
+            blocks.append(Block(data[found[first][2] - HEADER_SIZE : end], size))
+        first = i
+    return rest, blocks
+
+
 def messages(block: Block) -> Messages:
     """The messages of a block, one by one."""
     data, size = block

@@ -153,35 +153,34 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
 
 
 def decode_alike(block: Block, view: View) -> list[Fact] | None:
-    """As `decode`, of unicast routes of one length that lead out of one device, or nowhere but via gateways."""
+    """As `decode`, of unicast routes of one prefix length, table and metric, each out of one device."""
     found = columns(block, RTMSG, _PLAIN, _PLAIN)
     if found is None or not {RTA_DST, RTA_OIF, RTA_TABLE} <= found.values.keys():
         return None
     family, length, src_len, tos, _, protocol, _, type_, flags = found.header
     values, number = found.values, 4 if family == AF_INET else 6
     size = {AF_INET: 4, AF_INET6: 16}.get(family)
-    tables, devices, metrics = (set(values.get(nla, (_NO,))) for nla in (RTA_TABLE, RTA_OIF, RTA_PRIORITY))
+    tables, metrics = (set(values.get(nla, (_NO,))) for nla in (RTA_TABLE, RTA_PRIORITY))
+    names = {device: view.ifname(U32.unpack(device)) for device in set(values[RTA_OIF])}
     gateways = values.get(RTA_GATEWAY)
     usual = protocol not in OF_KERNEL and type_ == TYPES["unicast"] and not (flags & RTM_F_CLONED or src_len or tos)
-    if not usual or any(len(each) != 1 for each in (tables, devices, metrics)):
+    if not usual or len(tables) > 1 or len(metrics) > 1 or None in names.values():
         return None
     if len(values[RTA_DST][0]) != size or (gateways and len(gateways[0]) not in (4, 16)):
         return None
-    table, index, metric = (int(U32.unpack(each.pop())) for each in (tables, devices, metrics))
-    if (dev := view.ifname(index)) is None:
-        return None
+    table, metric = (int(U32.unpack(each.pop())) for each in (tables, metrics))
     ns, onlink, origin = view.ns, bool(flags & RTNH_F_ONLINK), _origin(protocol)
     ways = map(unpack_ip, gateways) if gateways else repeat(None, found.number)
     return [
         new_fact((
             new_ref(("route", ns, (number, table, f"{dst}/{length}", metric))),
             {
-                "gateway": way, "dev": dev, "nexthops": None, "onlink": onlink, "type": "unicast",
+                "gateway": way, "dev": names[device], "nexthops": None, "onlink": onlink, "type": "unicast",
                 "_protocol": protocol, "src": None, "mtu": None,
             },
             origin,
         ))
-        for dst, way in zip(map(unpack_ip, values[RTA_DST]), ways, strict=True)
+        for dst, way, device in zip(map(unpack_ip, values[RTA_DST]), ways, values[RTA_OIF], strict=True)
     ]  # fmt: skip
 
 
