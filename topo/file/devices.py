@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from topo.facts import OWN, Fact, Ref
-from topo.file import addressing, model, sysctls
+from topo.facts import Fact, Ref
+from topo.file import addressing, model, peers, sysctls
 from topo.file.model.values import seconds, sysctl_text
 from topo.file.scope import Bridge, Loc, Scope, Space, elsewhere, nearest, path, shown
 from topo.file.subnets import make_pool
 from topo.kinds import port as port_kind
-from topo.kinds.alike import new_fact, new_ref
 from topo.kinds.words import interface_name
 
 if TYPE_CHECKING:
     from topo.kinds.shaping_spec import Shaping
     from topo.kinds.spec import InterfaceSettings
 
-ZEROS: Final = "00:00:00:00:00:00"
 _BRIDGE_TIMES: Final = ("forward_delay", "hello_time", "max_age", "ageing")
 _BRIDGE_PLAIN: Final = ("stp", "priority", "group_fwd_mask", "mcast_snooping")
 _VXLAN_PLAIN: Final = ("local", "group", "proxy", "l2miss", "l3miss", "ttl")
@@ -118,7 +116,7 @@ class Common:
                 )
                 continue
             scope.add(
-                default_route(space.name, gateway, ifname),
+                peers.default_route(space.name, gateway, ifname),
                 (*self.loc, "gateway"),
                 f"the default route of {space.name}",
             )
@@ -150,18 +148,6 @@ def reaches(addresses: Iterable[str], gateway: str) -> bool:
         if width == bits and (base ^ number) >> (bits - length) == 0:
             return True
     return False
-
-
-def default_route(ns: str, gateway: str, dev: str) -> Fact:
-    return route_via(ns, "::/0" if ":" in gateway else "0.0.0.0/0", gateway, dev)
-
-
-def route_via(ns: str, dst: str, gateway: str, dev: str, onlink: bool = False) -> Fact:
-    key = (6, 254, dst, 1024) if ":" in dst else (4, 254, dst, 0)
-    attrs = {
-        "type": "unicast", "gateway": gateway, "nexthops": None, "onlink": onlink, "src": None, "mtu": None, "dev": dev,
-    }  # fmt: skip
-    return new_fact((new_ref(("route", ns, key)), attrs, OWN))
 
 
 def declare_devices(scope: Scope, space: Space) -> list[tuple[str, str, Any, Loc]]:
@@ -304,7 +290,7 @@ def lower_vxlan(scope: Scope, space: Space, name: str, entry: model.Vxlan, loc: 
     ref = Ref("link", space.name, (name,))
     if entry.external:
         _external(scope, space, ref, loc)
-        _peers(scope, space.name, name, entry, loc)
+        peers.lower(scope, space.name, name, entry, loc)
         return
     common = Common(scope, entry, loc, mtu=False)
     underlay: Space | None = space
@@ -341,7 +327,7 @@ def lower_vxlan(scope: Scope, space: Space, name: str, entry: model.Vxlan, loc: 
     addresses = list(entry.addresses or ())
     space.own += [(name, text) for text in addresses]
     common.settle(scope, space, name, addresses, None)
-    _peers(scope, space.name, name, entry, loc)
+    peers.lower(scope, space.name, name, entry, loc)
 
 
 def _peer_addresses(entry: model.Vxlan) -> Iterable[str]:
@@ -373,34 +359,3 @@ def find_bridge(scope: Scope, space: Space, name: str, loc: Loc) -> Bridge | Non
             hint = nearest(name, space.bridges) or "bridges that are there already are declared with `external: true`"
             scope.problems.add(loc, f"there is no bridge {name!r}{where}", hint)
     return bridge
-
-
-def _peers(scope: Scope, ns: str, name: str, entry: model.Vxlan, loc: Loc) -> None:
-    """FDB entries, neighbours and onlink routes towards the peers."""
-    scope.count(len(entry.peers), "peers", loc)
-    for index, peer in enumerate(entry.peers):
-        at = (*loc, "peers", index)
-        if isinstance(peer, str):
-            address, mac, attrs = peer, None, {"dst": peer}
-        else:
-            address, mac, attrs = peer.address, peer.mac, _peer_attributes(peer, entry)
-        if entry.local == address:
-            continue  # one list of peers serves every host: its own entry is for the others
-        ref = new_ref(("fdb", ns, (name, ZEROS, address) if mac is None else (name, mac, "")))
-        if ref in scope.facts:
-            scope.problems.add(at, f"peer {mac or address} is stated twice")
-        scope.facts[ref] = new_fact((ref, attrs, OWN))
-        if mac is not None and not isinstance(peer, str) and (ip := peer.ip) is not None:
-            ref = new_ref(("neighbour", ns, (name, ip)))
-            scope.add(new_fact((ref, {"lladdr": mac}, OWN)), (*at, "ip"), ("neighbour {}", ip))
-            for subnet in peer.subnets or ():
-                scope.add(route_via(ns, subnet, ip, name, True), (*at, "subnets"), ("the route to {}", subnet))
-
-
-def _peer_attributes(peer: model.Peer, entry: model.Vxlan) -> dict[str, Any]:
-    attrs: dict[str, Any] = {"dst": peer.address}
-    if peer.vni is not None and peer.vni != entry.id:
-        attrs["vni"] = peer.vni
-    if peer.port is not None and peer.port != entry.port:
-        attrs["port"] = peer.port
-    return attrs

@@ -7,8 +7,8 @@ from typing import Any, Final
 from topo.facts import Fact, Ref
 from topo.file import model
 from topo.file.addressing import parse_address, parse_prefix
-from topo.file.devices import default_route
 from topo.file.model.values import fwmark, ports, table
+from topo.file.peers import default_route
 from topo.file.scope import Loc, Scope, Space
 from topo.kinds.rule import key as rule_key
 

@@ -14,20 +14,22 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
+from topo.patterns import late
+
 MARK: Final = "\ufdd0"
 """A noncharacter, which no text may hold; behind the number of a run, at the end of a plain scalar."""
 
 _LEAST: Final = 64  # lines that are worth it
 _MISSES: Final = 64  # lines that look like the first of a run and are not, before no more are sought
-_ITEM: Final = re.compile(r"^ *- \{[A-Za-z_]", re.MULTILINE)
-_KEY: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*): ")
+_ITEM: Final = late(r"^ *- \{[A-Za-z_]", re.MULTILINE)
+_KEY: Final = late(r"([A-Za-z_][A-Za-z0-9_]*): ")
 # No quotes, escapes, commas or brackets, and a colon only within: what is left is text, a number or a word.
 _PLAIN: Final = r"[A-Za-z0-9/][A-Za-z0-9._/:-]*(?<!:)"
 _QUOTED: Final = r"[A-Za-z0-9._/: -]*"
-_VALUE: Final = re.compile(rf"(?P<plain>{_PLAIN})|'(?P<quoted>{_QUOTED})'|\[(?P<listed>{_PLAIN})\]")
+_VALUE: Final = late(rf"(?P<plain>{_PLAIN})|'(?P<quoted>{_QUOTED})'|\[(?P<listed>{_PLAIN})\]")
 _MORE: Final = ", "
 # What `yaml.plain` may make anything but the same text of.
-_TYPED: Final = re.compile(r"^(?:[0-9]*\.?[0-9]*(?:[eE][0-9-]*)?|0[ox][0-9a-fA-F]+|[nNtTfF][A-Za-z]+)$", re.MULTILINE)
+_TYPED: Final = late(r"^(?:[0-9]*\.?[0-9]*(?:[eE][0-9-]*)?|0[ox][0-9a-fA-F]+|[nNtTfF][A-Za-z]+)$", re.MULTILINE)
 
 Rows = list[dict[str, Any]]
 
