@@ -15,6 +15,7 @@ from sandbox.leaks import PRISTINE, Pristine
 
 LIVE = Path(__file__).parent / "live"
 INTEROP = Path(__file__).parent / "interop"
+FAULTS = Path(__file__).parent / "faults"
 
 # No deadline: these machines are shared and slow. In CI the same examples every time.
 settings.register_profile("topo", deadline=None, print_blob=True, derandomize="CI" in os.environ)
@@ -25,7 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if INTEROP in item.path.parents:
             item.add_marker("interop")
-        if LIVE in item.path.parents or INTEROP in item.path.parents:
+        if FAULTS in item.path.parents:
+            item.add_marker("faults")
+        if {LIVE, INTEROP, FAULTS}.intersection(item.path.parents):
             item.add_marker("live")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,9 @@ class Kernel(FakeKernel):
 
     def home(self) -> int:
         return 1
+
+    def sweep(self, names: Iterable[str]) -> None:
+        """Nothing lies about."""
 
     def reset(self) -> None:
         """Nothing is held open."""

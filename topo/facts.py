@@ -69,6 +69,11 @@ def marked(group: int) -> bool:
     return group >> 28 == 7
 
 
+def doomed(marked: int) -> int:
+    """The group of links that bore the group `marked` and are deleted together: a killed run may leave them in it."""
+    return marked ^ 0x10000000
+
+
 def namespace(ns: str) -> Ref:
     return Ref("namespace", ns)
 

@@ -6,7 +6,7 @@ the facts are remembered; all else of the engine, and the kernel, is as it is in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -102,6 +102,9 @@ class Refusing:
 
     def inodes(self, desired: Desired) -> dict[str, int]:
         return self.kernel.inodes(desired)
+
+    def sweep(self, names: Iterable[str]) -> None:
+        self.kernel.sweep(names)
 
     def home(self) -> int:
         return self.kernel.home()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, NoReturn, Protocol
 
 from topo.changes import Change, Op
@@ -12,7 +12,7 @@ from topo.engine import record as records
 from topo.engine.known import Lowered
 from topo.engine.record import Record
 from topo.errors import ApplyError, OwnershipError, StaleError, TopoError, UnsupportedError, VerifyError
-from topo.facts import Desired, Fact, Facts, Live, Ref, mark
+from topo.facts import Desired, Fact, Facts, Live, Ref, mark, namespace
 from topo.kernel.outcome import Outcome, Progress
 from topo.planning import rehome, strangers, underlay
 from topo.planning.diff import diff
@@ -45,6 +45,8 @@ class KernelLike(Protocol):
     def inodes(self, desired: Desired) -> dict[str, int]: ...
 
     def home(self) -> int: ...
+
+    def sweep(self, names: Iterable[str]) -> None: ...
 
     def reset(self) -> None: ...
 
@@ -217,6 +219,8 @@ class _Run:
         """All is as desired: say so in the record, unless it says so already."""
         state, old = self.state, self.state.record
         self._bequeath()
+        if state.previous and (self.destroying or (old and old.interrupted)):
+            self.kernel.sweep(ref.ns for ref in state.previous.facts if ref == namespace(ref.ns))
         if self.destroying:
             records.remove(self.name)
             return
@@ -225,6 +229,8 @@ class _Run:
         new = Record(self.name, self.kernel.home(), document, None, False, restore, inodes, 0.0)
         if state.plan.changes or old is None or records.update(old, time=0.0) != new:
             records.save(new)
+        else:
+            records.tidy_draft(self.name)
 
     def _bequeath(self) -> None:
         """Originals of what another topology still holds are that one's to put back."""
@@ -232,12 +238,16 @@ class _Run:
             if other := records.load(name):
                 records.save(records.update(other, restore={ref: original, **other.restore}))
 
-    def _back(self) -> None:
-        """Nothing of this run is left: the record is what it was."""
-        if self.state.record is None:
-            records.remove(self.name)
-        else:
-            records.save(self.state.record)
+    def _back(self) -> str:
+        """Nothing of this run is left: the record is what it was, or why it is not, in words."""
+        try:
+            if self.state.record is None:
+                records.remove(self.name)
+            else:
+                records.save(self.state.record)
+        except TopoError as error:
+            return f"; but for its record: {error}"
+        return ""
 
     # The end of it
 
@@ -285,6 +295,10 @@ class _Run:
         if undone:
             self._back()
             tail = "undone: everything is as it was before"
+            if outcome.done:
+                tail += (
+                    f" ({len(outcome.done):,} {'request was' if len(outcome.done) == 1 else 'requests were'} through)"
+                )
         else:
             names = remaining if isinstance(remaining, str) else _names(remaining)
             tail = f"could not undo all of it; left: {names}"
@@ -317,6 +331,10 @@ class _Run:
             return undo(state.live, now, state.plan.changes, state.desired)
         except (TopoError, OSError) as error:
             return f"{_names(changes)} ({error})" if changes else f"what it did, as it could not be read: {error}"
+
+
+def _through(done: Sequence[Op]) -> str:
+    return f" ({len(done):,} {'request was' if len(done) == 1 else 'requests were'} through)" if done else ""
 
 
 def _names(changes: Sequence[Change]) -> str:

@@ -136,7 +136,11 @@ def save(note: Note) -> None:
 def forget(name: str) -> None:
     """Take the note away, and end its watchdog: this stays as it is."""
     note = load(name)
-    records.discard(_path(name))
+    try:
+        records.discard(_path(name))
+    except KernelError:
+        if note:
+            raise
     if note:
         _dismiss(note)
 

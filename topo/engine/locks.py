@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from topo.engine import record
@@ -32,6 +32,7 @@ def held(names: Sequence[str], doing: str, patience: float = PATIENCE) -> Iterat
         for name in sorted(set(names)):
             stack.enter_context(_held(name, doing, patience))
         yield
+    _sweep()
     record.tidy()
 
 
@@ -44,7 +45,8 @@ def _held(name: str, doing: str, patience: float) -> Iterator[None]:
         os.pwrite(fd, f"pid {os.getpid()}, {doing}".encode(), 0)
         yield
     finally:
-        os.unlink(path)
+        with suppress(OSError):  # a file that stays is no lock
+            os.unlink(path)
         os.close(fd)
 
 
@@ -66,6 +68,18 @@ def _acquire(path: str, name: str, patience: float) -> int:
             by = f" by {shown(holder)}" if holder else ""
             raise LockError(f"{name} is held{by}; waited {patience:g} s, nothing was touched")
         time.sleep(_PAUSE)
+
+
+def _sweep() -> None:
+    """Remove the files of locks whose holders were killed: who takes such a lock is held up by nothing, but they would stay."""
+    with suppress(OSError):
+        for path in record.DIRECTORY.glob(".*.lock"):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                if _locked(fd) and _same(fd, str(path)):
+                    os.unlink(path)
+            finally:
+                os.close(fd)
 
 
 def _locked(fd: int) -> bool:

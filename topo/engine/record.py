@@ -158,9 +158,21 @@ def remove(name: str) -> None:
 
 
 def discard(final: Path) -> None:
-    """Remove what `write` wrote, or was writing when it was killed."""
+    """Remove what `write` wrote, or was writing when it was killed. Raises KernelError."""
     for path in (final, _draft(final)):
+        _unlink(path)
+
+
+def _unlink(path: Path) -> None:
+    try:
         path.unlink(missing_ok=True)
+    except OSError as error:
+        raise KernelError(error.errno or 0, doing=f"removing {path}") from None
+
+
+def tidy_draft(name: str) -> None:
+    """Remove what a run was writing when it was killed."""
+    _unlink(_draft(DIRECTORY / f"{name}.json"))
 
 
 def _draft(final: Path) -> Path:

@@ -6,11 +6,13 @@ through that. It works in the thread that calls it, and leaves that thread in th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
 from topo.changes import Change, Op
+from topo.errors import KernelError
 from topo.facts import Desired, Live
 from topo.kernel import foreign_drops, netns, still_forwarding
 from topo.kernel.outcome import Outcome, Progress
@@ -19,11 +21,21 @@ from topo.kernel.spaces import Spaces
 from topo.planning.touched import Touched
 
 
+@contextmanager
+def _mapped(doing: str) -> Iterator[None]:
+    """What a system call raises, as a KernelError."""
+    try:
+        yield
+    except OSError as error:
+        raise KernelError(error.errno or 0, error.filename or "", doing=doing) from None
+
+
 class Kernel:
     """The running kernel. Close it: what it holds open keeps namespaces alive."""
 
     def __init__(self) -> None:
-        self._spaces = Spaces()
+        with _mapped("opening sockets"):
+            self._spaces = Spaces()
 
     def __enter__(self) -> Self:
         return self
@@ -42,11 +54,13 @@ class Kernel:
 
         Changes nothing. Raises InputError for a namespace to attach that is not there, KernelError.
         """
-        return Reader(self._spaces, desired, previous).read()
+        with _mapped("reading the live state"):
+            return Reader(self._spaces, desired, previous).read()
 
     def reread(self, known: Live, where: Touched, desired: Desired, previous: Desired | None) -> Live:
         """What is there now. `known`: what was read before of all that `desired` and `previous` name."""
-        return Reader(self._spaces, desired, previous, known, where).read()
+        with _mapped("reading the live state"):
+            return Reader(self._spaces, desired, previous, known, where).read()
 
     def execute(self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None) -> Outcome:
         """Run a plan's stages; stops behind the first batch in which something was refused."""
@@ -68,6 +82,11 @@ class Kernel:
                 if space is not None:
                     found[ref.ns] = space.inode
         return found
+
+    def sweep(self, names: Iterable[str]) -> None:
+        """Remove what a killed run left in /run/netns where these names were to be."""
+        for name in names:
+            netns.sweep(name)
 
     def home(self) -> int:
         """The inode of the namespace that topo runs in."""

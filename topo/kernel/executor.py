@@ -7,14 +7,14 @@ else has to happen after them; every other request is made at once.
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Final
 
 from topo.changes import CREATE, DELETE, OWNER, Conntrack, Netns, Nft, Op, Request, Rtnl, Sysctl, Tun
 from topo.errors import KernelError
-from topo.facts import FOREIGN, OWN, Desired, Fact, Ref, link, mark
+from topo.facts import FOREIGN, OWN, Desired, Fact, Ref, doomed, link, mark
 from topo.kernel import acquaintances, announce, conntrack, detour, netns, rtnl, sysctl, tun
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.spaces import Space, Spaces
@@ -28,7 +28,6 @@ _SENT: Final = 8192  # messages in one send at most
 _FEW: Final = 3  # links deleted at once that are worth a group
 _HINT: Final = "hint"  # the verb of what may be refused
 _FIRST_INDEX: Final = 1000
-_DOOMED: Final = 0x10000000  # turned over in the mark: the group of links that are deleted in this very send
 
 
 class Executor:
@@ -232,10 +231,15 @@ class Executor:
             conntrack.drop(self.spaces.netfilter(request.ns), request.flows)
         elif isinstance(request, Tun):
             space = self.spaces.enter(request.ns)
-            tun.make(request)
-            self._known(space, request.ifname, socket.if_nametoindex(request.ifname))
+            self._known(space, request.ifname, tun.make(request, partial(self._claim, space)))
         if self.progress and len(self._done) % _PACKED == 0:
             self.progress(len(self._done), self._total, f"{op.verb} {op.ref}")
+
+    def _claim(self, space: Space, index: int) -> None:
+        """Mark a link as topo's. Raises KernelError, OSError."""
+        claim = message(RTM_NEWLINK, 0, 0, body(index, attr_u32(IFLA_GROUP, self.mark)))
+        if refused := rtnl.send(space.sock, [claim]):
+            raise KernelError(refused[0].errno, refused[0].extack)
 
     def _netns(self, op: Op, request: Netns) -> None:
         name = request.ns
@@ -294,12 +298,14 @@ def _grouped(waiting: Sequence[tuple[Op, Rtnl]], space: Space, mark: int) -> Ite
         peers = {space.indexes.get(_peer_here(op.old), 0) for op, _ in asked}
         rest = space.marked - indexes - peers
         space.marked = rest
-        if len(asked) < _FEW:
+        spared = space.doomed - indexes - peers  # by a run that was killed: they are in the group that is to go
+        space.doomed = spared
+        if len(asked) < _FEW or spared:
             yield from asked
             continue
         group = mark
-        if rest or not all(op.old and op.old.origin == OWN for op, _ in asked):
-            group = mark ^ _DOOMED
+        if rest or not all(op.old and op.old.origin == OWN and "_group" not in op.old.attrs for op, _ in asked):
+            group = doomed(mark)
             for op, request in asked:
                 index = IFINFOMSG.unpack_from(request.body)[2]
                 yield op, Rtnl(space.name, RTM_NEWLINK, 0, body(index, attr_u32(IFLA_GROUP, group)))

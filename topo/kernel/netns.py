@@ -153,3 +153,11 @@ def unname(label: str) -> None:
             raise
     with suppress(FileNotFoundError):
         os.unlink(target)
+
+
+def sweep(label: str) -> None:
+    """Remove the empty file that a killed run left where this name was to be."""
+    target = path(label)
+    if leftover(target):
+        with suppress(FileNotFoundError):
+            os.unlink(target)

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from topo.errors import Diagnostic, InputError
-from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, former, mark, namespace
+from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, doomed, former, mark, namespace
 from topo.kernel import entries, netns, nftables, rtnl, sysctl, tables
 from topo.kernel.joining import drop_own_entries, join_links
 from topo.kernel.spaces import Space, Spaces
@@ -246,15 +246,18 @@ class Reader:
         found = rtnl.dump(space.sock, RTM_GETLINK, tables.ALL_LINKS)
         names: dict[int, str] = {}
         marked: set[int] = set()
-        sign = attr_u32(IFLA_GROUP, self.mark)
+        dooms: set[int] = set()
+        sign, last = attr_u32(IFLA_GROUP, self.mark)[:-1], (self.mark >> 24, doomed(self.mark) >> 24)
         for _, data, at, end in found:
             # The name is the first attribute that the kernel writes (rtnl_fill_ifinfo).
             size = data[at + 16] | data[at + 17] << 8
             index = _INDEX(data, at)[0]
             names[index] = data[at + 20 : at + 15 + size].decode(errors="replace")
-            if data.find(sign, at + 16, end) >= 0:
+            if (place := data.find(sign, at + 16, end)) >= 0 and (group := data[place + 7]) in last:
                 marked.add(index)
-        space.names, space.indexes, space.marked = names, {v: k for k, v in names.items()}, marked
+                if group == last[1]:
+                    dooms.add(index)
+        space.names, space.indexes, space.marked, space.doomed = names, {v: k for k, v in names.items()}, marked, dooms
         if len(found) > _FEW and not self._owned(space.name):
             wanted = self.wants[space.name].links
             found = [m for m in found if (i := _INDEX(m[1], m[2])[0]) in marked or names[i] in wanted]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Space:
     """One namespace that is open. `made`: topo makes its name in /run/netns; `label`: the inode that has the name."""
 
-    __slots__ = ("_nf_sock", "_nft", "fd", "indexes", "inode", "label", "marked", "name", "names", "sock")
+    __slots__ = ("_nf_sock", "_nft", "doomed", "fd", "indexes", "inode", "label", "marked", "name", "names", "sock")
 
     def __init__(self, name: str, fd: int, sock: socket.socket) -> None:
         self.name, self.fd, self.sock = name, fd, sock
@@ -31,6 +31,7 @@ class Space:
         self.names: dict[int, str] = {}
         self.indexes: dict[str, int] = {}
         self.marked: set[int] = set()  # ifindexes of links that bear the topology's mark
+        self.doomed: set[int] = set()  # those of them that a killed run was about to delete
         self._nft: Nftables | None = None
         self._nf_sock: socket.socket | None = None
 

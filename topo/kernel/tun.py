@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from topo.changes import Tun
@@ -15,8 +17,11 @@ _IFF_TUN, _IFF_TAP, _IFF_TUN_EXCL = 1, 2, 0x8000
 _IFREQ: Final = struct.Struct("16sH22x")
 
 
-def make(request: Tun) -> None:
-    """Make the device in this thread's namespace. Raises KernelError."""
+def make(request: Tun, claim: Callable[[int], None]) -> int:
+    """Make the device in this thread's namespace, and return its ifindex. Raises KernelError.
+
+    `claim` gets the ifindex before the device is made to last: killed until then, the run leaves none.
+    """
     mode = _IFF_TAP if request.mode == "tap" else _IFF_TUN
     flags = mode | request.flags | _IFF_TUN_EXCL
     try:
@@ -30,7 +35,10 @@ def make(request: Tun) -> None:
             fcntl.ioctl(fd, _TUNSETOWNER, request.owner)
         if request.group is not None:
             fcntl.ioctl(fd, _TUNSETGROUP, request.group)
+        index = socket.if_nametoindex(request.ifname)
+        claim(index)
         fcntl.ioctl(fd, _TUNSETPERSIST, 1)
+        return index
     except OSError as error:
         raise KernelError(error.errno or 0) from None
     finally:

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from topo.facts import FOREIGN, OWN, Fact, Ref
+from topo.facts import FOREIGN, OWN, Fact, Ref, doomed
 from topo.kinds.ifla import (
     IFF_UP,
     IFLA_ADDRESS,
@@ -52,7 +52,7 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
         return ()
     ifname, ns = STR.unpack(found[IFLA_IFNAME]), view.ns
     group = _u32(found.get(IFLA_GROUP, b""))
-    own = OWN if group == view.mark else FOREIGN
+    own = OWN if group == view.mark or group == doomed(view.mark) else FOREIGN
     up = bool(flags & IFF_UP)
     attrs = _link(found, index, up, group, view)
     if ifname == "lo":

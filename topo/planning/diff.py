@@ -89,10 +89,12 @@ class _Diff:
                 self._differs(found, ref, want, there)
             elif there[2] != OWN and kind in _CAN_BE_TAKEN and not (kind in BY_PROTOCOL and ref in stated):
                 self._foreign(found, ref, want, there)
+            elif kind == "link" and _spared(there):
+                self._differs(found, ref, want, there)
         return left
 
     def _differs(self, found: dict[Ref, Change], ref: Ref, want: Fact, there: Fact) -> None:
-        owner = False
+        owner = ref.kind == "link" and _spared(there)
         if there.origin != OWN and ref not in self.back and (what := self.owner.taken(there, want, differs=True)):
             owner = self.adopt
             if not owner:
@@ -125,6 +127,11 @@ class _Diff:
         closed = with_losses(found, self.wanted, self.live)
         kept = [closed[ref] for ref in self.wanted if ref in closed]
         return (*kept, *(change for ref, change in closed.items() if ref not in self.wanted))
+
+
+def _spared(there: Fact) -> bool:
+    """Whether this link of topo's was about to be deleted when that run was killed: its mark is not the usual one."""
+    return there.origin == OWN and "_group" in there.attrs
 
 
 def _renames(desired: Desired, live: Live) -> Names:

@@ -1,0 +1,107 @@
+"""What the kernel really refuses: somebody else is at work between topo's steps, or something has run full."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from sandbox.host import Host
+
+from faults.figures import FIGURES
+from faults.killed import MORE, PHASES, Bench
+from faults.labs import labs
+from faults.running import run
+from faults.seams import DO, Fault
+from faults.test_refused import LESS, after
+from faults.world import World
+
+pytestmark = pytest.mark.timeout(3600 if MORE else 600)
+EVERY = 1 if MORE else 9 if LESS else 4
+
+DONE_BY_OTHERS = {  # what -> lab, the command of somebody else, and what takes it away again
+    "a name is taken": ("star", "ip link add c-port type ifb", "ip link del c-port"),
+    "a namespace's name is taken": ("star", "ip netns add c", "ip netns del c"),
+    "a bridge is deleted": ("star", "ip link del br0", "true"),
+    "a namespace is deleted": ("star", "ip netns del a", "true"),
+    "a port is let go": ("star", "ip link set a-port nomaster", "true"),
+    "the parent is deleted": ("kinds", "ip link del nic0", ""),
+    "the process is gone": ("attached", "kill -9 PID", ""),
+}
+
+
+@pytest.mark.parametrize("what", DONE_BY_OTHERS)
+def test_done_by_others(host: Host, what: str) -> None:
+    name, command, cure = DONE_BY_OTHERS[what]
+    world = World(host, labs()[name])
+    if not cure:
+        once(world, host, what, command)
+        return
+    bench = Bench(world)
+    for number, phase in enumerate(PHASES):
+        steps = bench.steps(phase)
+        for at in range(1 + number % EVERY, len(steps) + 1, EVERY):
+            where = f"{what}: {phase.name}, at {at} ({steps[at - 1]})"
+            bench.to(phase.before)
+            bench.at = "?"
+            ended = run(*bench.words(phase), fault=Fault(DO, {at}, command=command))
+            if ended.code not in (0, 2, 3, 4):
+                bench.wrong(f"{where}: exit {ended.code}: {ended.text}")
+            if ended.code == 4 and "left: " not in ended.text:
+                bench.wrong(f"{where}: {ended.text}")
+            subprocess.run(["sh", "-c", cure], capture_output=True, check=False)
+            bench.recover("none", f"{where}, exit {ended.code}")
+            FIGURES.count("others at work between two steps", what, len(bench.problems))
+            assert not bench.problems, "\n".join(bench.problems)
+    bench.to("none")
+    world.clear()
+
+
+def once(world: World, host: Host, what: str, command: str) -> None:
+    """What cannot be had again: at one step, and then the rest has to go."""
+    pid = next((word for word in world.lab.first.replace("}", " ").split() if word.isdigit()), "")
+    for at in (14,):
+        ended = run("apply", world.first, fault=Fault(DO, {at}, command=command.replace("PID", pid)))
+        assert ended.code in (0, 2, 3, 4), ended.text
+        gone = run("destroy", world.name)
+        assert gone.code == 0, gone.text
+        left = [line for line in world.as_before() if line.startswith("+")]
+        assert not left, "\n".join(left)
+        FIGURES.count("others at work between two steps", what)
+    host.close()
+    world.clear()
+
+
+def test_no_more_descriptors(host: Host) -> None:
+    """EMFILE, wherever the last one is needed."""
+    bench = Bench(World(host, labs()["star"]))
+    for phase in PHASES:
+        for files in range(8, 44, 1 if MORE else 3):
+            bench.to(phase.before)
+            ended = run(*bench.words(phase), files=files)
+            state = after(phase) if ended.code == 0 else phase.before
+            if ended.code not in (0, 3, 4, 5) or (ended.code and "Too many open files" not in ended.text):
+                bench.wrong(f"{phase.name} with {files} descriptors: exit {ended.code}: {ended.text}")
+            bench.at = "?" if ended.code == 4 else state
+            if ended.code != 4:
+                bench.expect(state, f"{phase.name} with {files} descriptors, exit {ended.code}")
+            FIGURES.count("no descriptors left", "star", len(bench.problems))
+    bench.recover("none", "the end")
+    bench.world.clear()
+    assert not bench.problems, "\n".join(bench.problems)
+
+
+def test_no_room_for_the_record(host: Host) -> None:
+    """ENOSPC before the kernel is touched: nothing is."""
+    world = World(host, labs()["star"])
+    Path("/run/topo").mkdir(mode=0o700)
+    host.run("mount -t tmpfs -o size=4k,mode=700 tmpfs /run/topo")
+    Path("/run/topo/theirs").write_bytes(bytes(4096))
+    ended = run("apply", world.first)
+    assert ended.code == 3, ended.text
+    assert "No space left on device" in ended.text
+    host.run("umount /run/topo")
+    Path("/run/topo").rmdir()
+    assert world.as_before() == []
+    world.clear()
+    FIGURES.count("no room for the record", "star")
