@@ -93,7 +93,15 @@ def tests(session: nox.Session) -> None:
 def live(session: nox.Session) -> None:
     """Only the tests on the real kernel."""
     ready(session)
-    as_root(session, python(session), "-m", "pytest", "-m", "live and not bench and not interop", *session.posargs)
+    as_root(
+        session,
+        python(session),
+        "-m",
+        "pytest",
+        "-m",
+        "live and not bench and not interop and not faults",
+        *session.posargs,
+    )
 
 
 @nox.session
@@ -108,6 +116,14 @@ def slow(session: nox.Session) -> None:
     """Only what takes minutes: the underlay taken over and given back ten times, with others on the line."""
     ready(session)
     as_root(session, python(session), "-m", "pytest", "-m", "slow and not bench", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Killed, refused, disturbed, fed with hostile files (docs/reliability.md); `-- --more` takes hours and tries everything."""
+    if session.venv_backend != "none":
+        session.install("-e", ".[test,fuzz]")
+    as_root(session, python(session), "-m", "tests.faults", *session.posargs)
 
 
 @nox.session

@@ -21,7 +21,7 @@ PR_SET_PDEATHSIG = 1
 
 HOW_TO = (
     "the live tests need root (sudo ./tests/run, or sudo python -m pytest), or a kernel that lets you have user "
-    "namespaces; deselect them with: python -m pytest -m 'not live and not bench and not slow and not interop'"
+    "namespaces; deselect them with: python -m pytest -m 'not live and not bench and not slow and not interop and not faults'"
 )
 
 _libc = ctypes.CDLL(None, use_errno=True)

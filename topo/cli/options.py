@@ -137,11 +137,13 @@ def _plan(text: str) -> SavedPlan | None:
 
     try:
         document = json.loads(text)
+        if not isinstance(document, dict) or document.get("kind") != "plan":
+            return None
+        return from_json(document)
     except ValueError:
         return None
-    if not isinstance(document, dict) or document.get("kind") != "plan":
-        return None
-    return from_json(document)
+    except RecursionError:
+        raise InputError("this plan is damaged: it is nested too deeply") from None
 
 
 def named_or_loaded(target: tuple[str, ...]) -> Topology | str:
