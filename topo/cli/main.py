@@ -14,7 +14,7 @@ import click
 
 from topo.cli import applied, confirming, converge, files, inside
 from topo.cli.options import view
-from topo.errors import EXIT_INPUT, EXIT_OK, EXIT_UNDONE, TopoError
+from topo.errors import EXIT_INPUT, EXIT_OK, EXIT_UNDONE, KernelError, TopoError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -98,6 +98,10 @@ def run(arguments: Sequence[str]) -> int:
     except TopoError as error:
         out.error(error)
         return error.exit_code
+    except OSError as error:  # no descriptor is left, say: whatever needs one may be the first to find out
+        refused = KernelError(error.errno or 0, doing=str(error.filename or "topo"))
+        out.error(refused)
+        return refused.exit_code
     except Exception as error:  # noqa: BLE001 - the last resort: a user never sees a traceback
         if os.environ.get("TOPO_DEBUG"):
             import traceback

@@ -86,7 +86,7 @@ def prepare(
     """Read and compare; changes nothing. `doubtful`: what may have been applied though no record says so."""
     lowered = lowered or Lowered(desired, doubtful)
     record, previous, warnings = known.of(desired.name, kernel.home(), lowered)
-    if record is None and doubtful is not None:
+    if previous is None and doubtful is not None:
         previous = known.unrecorded(doubtful)
     restore = dict(record.restore) if record else {}
     homes = kernel.begin(desired, known.earlier(record, previous, lowered), record.namespaces if record else {})

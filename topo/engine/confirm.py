@@ -113,11 +113,11 @@ def names() -> list[str]:
 def load(name: str) -> Note | None:
     """The note of a topology; None where there is none, or it is of another boot, or damaged."""
     try:
-        data = json.loads(_path(name).read_bytes())
+        data = json.loads(records.read(_path(name)) or b"")
         if (data.pop("format"), data.pop("boot")) != (_FORMAT, records.boot()):
             return None
         return Note(**{**data, "watchdog": tuple(data["watchdog"])})
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (records.DamagedError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

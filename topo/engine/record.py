@@ -6,6 +6,7 @@ long as the kernel's own state does: /run is emptied at boot, and a record of an
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -69,18 +70,11 @@ def names() -> list[str]:
 def load(name: str) -> Record | None:
     """The record of a topology; None where there is none, or it is of another boot.
 
-    Raises DamagedError where it cannot be used: then the marks in the kernel are all that is known.
+    Raises DamagedError where it cannot be used: then the marks in the kernel are all that is known; KernelError.
     """
-    try:
-        fd = os.open(DIRECTORY / f"{name}.json", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
+    text = read(DIRECTORY / f"{name}.json")
+    if text is None:
         return None
-    except PermissionError:
-        raise UnsupportedError(f"{DIRECTORY} can be read by root only: run it as root (sudo topo ...)") from None
-    except OSError as error:
-        raise DamagedError(f"{DIRECTORY / name}.json: {error.strerror}") from None
-    with open(fd, "rb") as file:
-        text = file.read(_LARGEST)
     try:
         data = json.loads(text)
         if data["format"] != FORMAT:
@@ -92,6 +86,22 @@ def load(name: str) -> Record | None:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedError(f"{DIRECTORY / name}.json is damaged: {error!r}") from None
+
+
+def read(path: Path) -> bytes | None:
+    """A file of /run/topo; None where there is none. Raises KernelError, UnsupportedError, and DamagedError for a link."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with open(fd, "rb") as file:
+            return file.read(_LARGEST)
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise UnsupportedError(f"{DIRECTORY} can be read by root only: run it as root (sudo topo ...)") from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR):
+            raise DamagedError(f"{path}: {error.strerror}") from None
+        raise KernelError(error.errno or 0, doing=f"reading {path}") from None
 
 
 def _from_json(name: str, data: dict[str, Any]) -> Record:

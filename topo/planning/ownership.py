@@ -69,7 +69,8 @@ class Ownership:
         if ref.kind == "namespace" and want.attrs.get("from"):  # a live one has `from` where it leads elsewhere
             own = {"name": ref.ns}  # a name that was there before topo: not topo's to lead elsewhere
             source = have.attrs.get("from")
-            theirs = ref not in self.stated or have.attrs.get("_strange") or source == own
+            unknown = ref not in self.stated and not self._entered(have, want)
+            theirs = unknown or have.attrs.get("_strange") or source == own
             return what(have) if source and theirs and want.attrs["from"] != own else ""
         if ref.kind == "namespace" and have.attrs.get("from") and not have.attrs.get("_strange") and self.attached(ref):
             return ""  # its name was for the last file, and topo is to make one now
@@ -80,6 +81,11 @@ class Ownership:
         if have.origin == TAGGED and not differs:
             return ""  # a lost record is survived: it bears our protocol and is as it should be
         return what(have)
+
+    def _entered(self, have: Fact, want: Fact) -> bool:
+        """Whether this name leads to where it is to lead, and topo's links are there: its record is lost."""
+        inside = (fact for fact in self.live.of("link") if fact.ref.ns == have.ref.ns)
+        return have.attrs["from"] == want.attrs["from"] and any(fact.origin == OWN for fact in inside)
 
     def _moves(self, have: Fact) -> bool:
         """Whether it is on a NIC whose addresses and routes a bridge of this topology takes over."""
