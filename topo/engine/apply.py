@@ -220,7 +220,7 @@ class _Run:
         state, old = self.state, self.state.record
         self._bequeath()
         if state.previous and (self.destroying or (old and old.interrupted)):
-            self.kernel.sweep(ref.ns for ref in state.previous.facts if ref == namespace(ref.ns))
+            self.kernel.sweep(ref.ns for ref in state.previous.facts if ref.kind == "namespace")
         if self.destroying:
             records.remove(self.name)
             return

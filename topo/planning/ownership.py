@@ -85,7 +85,7 @@ class Ownership:
     def _entered(self, have: Fact, want: Fact) -> bool:
         """Whether this name leads to where it is to lead, and topo's links are there: its record is lost."""
         inside = (fact for fact in self.live.of("link") if fact.ref.ns == have.ref.ns)
-        return have.attrs["from"] == want.attrs["from"] and any(fact.origin == OWN for fact in inside)
+        return have.attrs.get("from") == want.attrs["from"] and any(fact.origin == OWN for fact in inside)
 
     def _moves(self, have: Fact) -> bool:
         """Whether it is on a NIC whose addresses and routes a bridge of this topology takes over."""
