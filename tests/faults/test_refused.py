@@ -78,8 +78,8 @@ class Refusals:
             self.bench.wrong(f"{what}: {error}")
             self.bench.force()
             return
-        if ended.code == 0:
-            self.bench.at = after(phase)
+        if ended.code == 0:  # but for the files of locks
+            self.bench.at = "?"
         elif ended.code == 4:
             if "left: " not in ended.text:
                 self.wrong(what, ended, "what is left is missing")
@@ -149,7 +149,7 @@ def test_a_table_changes_while_it_is_read(host: Host) -> None:
     lab = Refusals(host, "star")
     for phase in PHASES:
         steps = lab.steps(phase, reads=True)
-        asked = [at for at, step in enumerate(steps, 1) if step.startswith("ask netlink 0")]
+        asked = [at for at, step in enumerate(steps, 1) if step.startswith("ask netlink 0")][::3]
         ended = lab.run(phase, Fault(STALE, set(asked), reads=True))
         assert ended.code == 0, ended.text
         assert len(ended.steps) > len(steps)

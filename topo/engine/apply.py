@@ -12,7 +12,7 @@ from topo.engine import record as records
 from topo.engine.known import Lowered
 from topo.engine.record import Record
 from topo.errors import ApplyError, OwnershipError, StaleError, TopoError, UnsupportedError, VerifyError
-from topo.facts import Desired, Fact, Facts, Live, Ref, mark, namespace
+from topo.facts import Desired, Fact, Facts, Live, Ref, mark
 from topo.kernel.outcome import Outcome, Progress
 from topo.planning import rehome, strangers, underlay
 from topo.planning.diff import diff

@@ -14,12 +14,12 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from topo.errors import Diagnostic, InputError
-from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, doomed, former, mark, namespace
+from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, former, mark, namespace
 from topo.kernel import entries, netns, nftables, rtnl, sysctl, tables
 from topo.kernel.joining import drop_own_entries, join_links
 from topo.kernel.spaces import Space, Spaces
 from topo.kinds.address import of_kernel
-from topo.kinds.ifla import IFLA_GROUP
+from topo.kinds.ifla import DOOMED, MARKED, marks
 from topo.kinds.registry import KINDS
 from topo.planning.touched import Touched
 from topo.wire import (
@@ -29,7 +29,6 @@ from topo.wire import (
     RTM_GETROUTE,
     RTM_GETTCLASS,
     TCMSG,
-    attr_u32,
 )
 
 _ENTRIES: Final = frozenset({"fdb", "neighbour", "route", "rule"})
@@ -229,7 +228,7 @@ class Reader:
     def _bears_mark(self, space: Space) -> bool:
         """Whether topo made the namespace for this topology."""
         data, at, end = rtnl.ask(space.sock, RTM_GETLINK, tables.LOOPBACK)
-        return data.find(attr_u32(IFLA_GROUP, self.mark), at, end) >= 0
+        return marks(self.mark)(data, at, end) == MARKED
 
     # What is in them
 
@@ -245,22 +244,20 @@ class Reader:
     def _links(self, space: Space) -> None:
         found = rtnl.dump(space.sock, RTM_GETLINK, tables.ALL_LINKS)
         names: dict[int, str] = {}
-        marked: set[int] = set()
-        dooms: set[int] = set()
-        sign, last = attr_u32(IFLA_GROUP, self.mark)[:-1], (self.mark >> 24, doomed(self.mark) >> 24)
+        bears: dict[int, int] = {}
+        standing = marks(self.mark)
         for _, data, at, end in found:
             # The name is the first attribute that the kernel writes (rtnl_fill_ifinfo).
             size = data[at + 16] | data[at + 17] << 8
             index = _INDEX(data, at)[0]
             names[index] = data[at + 20 : at + 15 + size].decode(errors="replace")
-            if (place := data.find(sign, at + 16, end)) >= 0 and (group := data[place + 7]) in last:
-                marked.add(index)
-                if group == last[1]:
-                    dooms.add(index)
-        space.names, space.indexes, space.marked, space.doomed = names, {v: k for k, v in names.items()}, marked, dooms
+            if sign := standing(data, at + 16, end):
+                bears[index] = sign
+        space.names, space.indexes, space.marked = names, {v: k for k, v in names.items()}, set(bears)
+        space.doomed = {index for index, sign in bears.items() if sign == DOOMED}
         if len(found) > _FEW and not self._owned(space.name):
             wanted = self.wants[space.name].links
-            found = [m for m in found if (i := _INDEX(m[1], m[2])[0]) in marked or names[i] in wanted]
+            found = [m for m in found if (i := _INDEX(m[1], m[2])[0]) in bears or names[i] in wanted]
         attached = namespace(space.name) if not self._owned(space.name) else None
         decode, view = KINDS["link"].decode, _View(space, self.mark)
         for kind, data, at, end in found:

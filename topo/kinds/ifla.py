@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from topo.facts import doomed
 from topo.wire import IFINFOMSG, NLATTR, attr_u32
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU, IFLA_LINK, IFLA_MASTER, IFLA_TXQLEN = 1, 3, 4, 5, 10, 13
@@ -81,3 +82,20 @@ def _layout(found: Sequence[Header], size: int, wanted: Collection[int]) -> _Lay
         tuple(number for _, length, nla in found for number in (length, nla)),
         tuple((nla & _TYPE_MASK, at + 4, at + length) for at, length, nla in found if nla & _TYPE_MASK in wanted),
     )
+
+
+MARKED: Final = 1
+DOOMED: Final = 2
+
+
+def marks(mark: int) -> Callable[[bytes, int, int], int]:
+    """A function that tells of the attributes of a link, from one offset to another: MARKED where it bears `mark`, DOOMED
+    where it was about to be deleted with others (`topo.facts.doomed`), else 0."""
+    sign = attr_u32(IFLA_GROUP, mark)[:-1]  # the last byte is where the two differ
+    last = {mark >> 24: MARKED, doomed(mark) >> 24: DOOMED}
+
+    def standing(data: bytes, at: int, end: int) -> int:
+        place = data.find(sign, at, end)
+        return last.get(data[place + len(sign)], 0) if place >= 0 else 0
+
+    return standing
