@@ -78,6 +78,8 @@ def _touched(changes: Iterable[Change], snapshot: Live) -> list[Ref]:
 
 def _made_here(have: Fact, desired: Desired) -> bool:
     """Whether what was not there before is the run's work, and not someone else's who came in between."""
+    if have.ref.kind == "sysctl":
+        return False  # it came with a device, and goes with it
     if have.ref.kind in ("link", "namespace"):
         want = desired.facts.get(have.ref)
         return have.origin == OWN or bool(want and want.attrs.get("from"))
