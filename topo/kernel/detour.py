@@ -6,7 +6,8 @@ __netif_receive_skb_core), and hands to the bridge itself what is the host's. It
 killed. A classifier under clsact would do the same, but to add one stops the NIC from sending (qdisc_graft).
 
 What comes in over the bridge while the routes still lead over the NIC passes a loose rp_filter, but only on a device that
-has an IPv4 address (fib_validate_source). So it gets one for so long: 192.0.0.8, the dummy address of RFC 7600.
+has an IPv4 address (fib_validate_source). So where there is such a filter it gets one for so long: 192.0.0.8, the dummy
+address of RFC 7600.
 
 A bridge without a carrier sends nothing until the kernel has noticed its first port. So one that takes a NIC over gets a
 pair of veth first, whose links bear the topology's mark.
@@ -145,9 +146,10 @@ def open_way(spaces: Spaces, env: Env, detour: Detour) -> Way | None:
         return None
     pair = _give_carrier(space, env, bridge) if detour.taking else []
     before, after = [], list(pair)
-    if (strict := sysctl.read(f"net/ipv4/conf/{bridge_name}/rp_filter")) is not None:
+    own, both = (int(sysctl.read(f"net/ipv4/conf/{name}/rp_filter") or 0) for name in (bridge_name, "all"))
+    if max(own, both):
         before = [_rp_filter(ns, bridge, _LOOSE), Rtnl(ns, RTM_NEWADDR, _NEW, _dummy(bridge))]
-        after = [Rtnl(ns, RTM_DELADDR, 0, _dummy(bridge)), _rp_filter(ns, bridge, int(strict)), *pair]
+        after = [Rtnl(ns, RTM_DELADDR, 0, _dummy(bridge)), _rp_filter(ns, bridge, own), *pair]
     program = None
     with suppress(OSError):
         program = bpf.redirect(nic, bridge)
