@@ -93,15 +93,8 @@ def tests(session: nox.Session) -> None:
 def live(session: nox.Session) -> None:
     """Only the tests on the real kernel."""
     ready(session)
-    as_root(
-        session,
-        python(session),
-        "-m",
-        "pytest",
-        "-m",
-        "live and not bench and not interop and not faults",
-        *session.posargs,
-    )
+    only = "live and not bench and not interop and not faults and not full"
+    as_root(session, python(session), "-m", "pytest", "-m", only, *session.posargs)
 
 
 @nox.session
@@ -109,6 +102,15 @@ def interop(session: nox.Session) -> None:
     """Only the tests beside other software: Docker, Podman, CNI. tests/run installs what they need."""
     ready(session)
     as_root(session, python(session), "-m", "pytest", "-m", "interop", *session.posargs)
+
+
+@nox.session
+def kernels(session: nox.Session) -> None:
+    """The live tier, and what a kernel may lack, under a full kernel (tests/kernels); needs no root. `-- -k vlan` for less."""
+    ready(session)
+    under = [python(session), "-m", "tests.kernels", "-m", "3G", "-e", "PYTHONDONTWRITEBYTECODE=1", "--"]
+    marks = "live and not bench and not interop and not slow"
+    session.run(*under, python(session), "-m", "pytest", "-p", "no:cacheprovider", "-m", marks, *session.posargs)
 
 
 @nox.session
