@@ -72,6 +72,9 @@ class FakeKernel:
                 break
         return Outcome(done, failed, before)
 
+    def require(self, changes: Sequence[Change], desired: Desired) -> None:
+        """It lacks nothing."""
+
     def warnings(self, desired: Desired, changes: Iterable[Change]) -> list[str]:
         return []
 

@@ -355,7 +355,7 @@ def test_a_tap_is_made_by_its_driver_and_then_set() -> None:
     assert setting() == Rtnl("web", RTM_NEWLINK, 0, pyroute2_body(env.index("web", "tap0"), attrs, up=True))
 
 
-@pytest.mark.parametrize("attrs", [{}, {"kind": "dummy"}])
+@pytest.mark.parametrize("attrs", [{}, {"kind": "macsec"}])
 def test_what_cannot_be_made_says_so(attrs: dict[str, Any]) -> None:
     fact = Fact(link(HOST, "eth0"), attrs)
     with pytest.raises(KernelError):

@@ -425,6 +425,83 @@ def test_interfaces() -> None:
     assert attrs(desired, "shaping", "a", "ifb0")["rate"] == 1_000_000
 
 
+def test_ports_of_bonds_and_vrfs() -> None:
+    desired = lowered(
+        interfaces={
+            "bond0": {"kind": "bond", "mode": "active-backup", "primary": "p0", "ports": ["p0", "p1"], "mtu": 9000},
+            "p0": {"kind": "dummy", "mtu": 9000},
+            "p1": {"kind": "existing"},
+            "red": {"kind": "vrf", "table": 10, "ports": ["bond0", "v5"]},
+            "v5": {"kind": "vlan", "parent": "bond0", "id": 5, "addresses": "10.1.0.2/24", "gateway": "10.1.0.1"},
+            "blue": {"kind": "vrf", "table": 20, "ports": ["v6"]},
+            "v6": {"kind": "vlan", "parent": "bond0", "id": 6, "addresses": "10.1.0.2/24"},
+        },
+    )
+    assert attrs(desired, "link", "host", "bond0") == {
+        "kind": "bond", "up": True, "mode": "active-backup", "primary": ("host", "p0"), "mtu": 9000,
+        "master": "red", "_port_of": "vrf",
+    }  # fmt: skip
+    assert attrs(desired, "link", "host", "p1") == {"master": "bond0", "_port_of": "bond"}
+    assert keys(desired, "route") == [(4, 10, "0.0.0.0/0", 0)], "the default route is in the table of the VRF"
+    assert desired.external == {Ref("link", "host", ("p1",))}
+    assert desired.paths[Ref("link", "host", ("v5",))] == "interfaces.v5"
+
+
+def test_tunnels() -> None:
+    desired = lowered(
+        interfaces={
+            "u0": {"kind": "dummy"},
+            "g0": {
+                "kind": "gre",
+                "remote": "192.0.2.2",
+                "key": 7,
+                "okey": 8,
+                "seq": True,
+                "tos": "inherit",
+                "parent": "u0",
+            },
+            "g6": {"kind": "ip6tnl", "remote": "2001:DB8::2", "tclass": "inherit", "mode": "ip6ip6"},
+        },
+    )
+    assert attrs(desired, "link", "host", "g0") == {
+        "kind": "gre", "master": None, "up": True, "remote": "192.0.2.2", "ikey": 7, "okey": 8, "iseq": True,
+        "oseq": True, "tos": 1, "link": ("host", "u0"),
+    }  # fmt: skip
+    assert attrs(desired, "link", "host", "g6") == {
+        "kind": "ip6tnl", "master": None, "up": True, "remote": "2001:db8::2", "encaplimit": 4, "tclass": "inherit",
+        "mode": "ip6ip6",
+    }  # fmt: skip
+
+
+_BOND = {"kind": "bond", "ports": ["p"]}
+
+
+@pytest.mark.parametrize(
+    ("sections", "place", "word"),
+    [
+        ({"interfaces": {"b": _BOND, "p": {"kind": "dummy", "mac": "02:00:00:00:00:01"}}},
+         "interfaces.b.ports[0]", "its MAC address is b's to choose"),
+        ({"interfaces": {"b": _BOND, "p": {"kind": "dummy", "mtu": 9000}}}, "interfaces.b.ports[0]", "its MTU is b's"),
+        ({"interfaces": {"b": _BOND, "c": _BOND, "p": {"kind": "dummy"}}}, "interfaces.c.ports[0]", "port of b already"),
+        ({"interfaces": {"b": _BOND, "p": {"kind": "bond"}}}, "interfaces.b.ports[0]", "cannot be in another one"),
+        ({"interfaces": {"b": {"kind": "vrf", "table": 1, "ports": ["p"]}, "p": {"kind": "vrf", "table": 2}}},
+         "interfaces.b.ports[0]", "it is a VRF"),
+        ({"namespaces": {"a": {"interfaces": {"b": {"kind": "vrf", "table": 1, "ports": ["lo"]}}}}},
+         "namespaces.a.interfaces.b.ports[0]", "lo cannot be a port"),
+        ({"interfaces": {"v": {"kind": "vlan", "parent": "b", "id": 1}, "b": {"kind": "bond", "ports": ["v"]}}},
+         "interfaces.v", "vlan v over bond b over vlan v"),
+        ({"interfaces": {f"i{n}": {"kind": "ipvlan", "parent": "e", "mode": f"l{n}"} for n in (2, 3)}},
+         "interfaces.i3.mode", "all ipvlans on e have one `mode`: l2 at interfaces.i2, l3 here"),
+        ({"namespaces": {"a": {"interfaces": {"g": {"kind": "gre", "parent": "e"}}}}},
+         "namespaces.a.interfaces.g.parent", "no interface 'e'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_ports_and_parents(sections: dict[str, Any], place: str, word: str) -> None:
+    (found,) = wrong(**sections)
+    assert found[0] == place
+    assert word in found[1]
+
+
 @pytest.mark.parametrize(
     ("sections", "place", "word"),
     [

@@ -119,6 +119,12 @@ class UnsupportedError(TopoError):
     exit_code = EXIT_NOT_PERMITTED
 
 
+class LackingError(InputError, UnsupportedError):
+    """The kernel lacks what places in the file ask for; nothing was touched."""
+
+    exit_code = EXIT_NOT_PERMITTED
+
+
 class KernelError(TopoError):
     """The kernel refused a request.
 

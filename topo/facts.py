@@ -82,6 +82,10 @@ def link(ns: str, ifname: str) -> Ref:
     return Ref("link", ns, (ifname,))
 
 
+BELOW: Final = ("peer", "parent", "dev")
+"""The attributes of a link that name, as (namespace, ifname), another one with which it goes; `link` of a tunnel names
+one without which it stays."""
+
 # Kinds that belong to one device; the first element of their key is its ifname.
 ON_LINK: Final = frozenset({"address", "neighbour", "fdb", "port", "shaping"})
 
@@ -157,7 +161,7 @@ class Live:
             self._above = {}
             for fact in self.of("link"):
                 attrs = fact.attrs
-                for name in ("peer", "parent", "dev"):
+                for name in BELOW:
                     if isinstance(below := attrs.get(name), tuple):
                         self._above.setdefault(link(*below), []).append(fact.ref)
                 if made := attrs.get("created_in"):

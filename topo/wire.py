@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -74,6 +74,22 @@ BOOL = Format(lambda value: b"\1" if value else b"\0", lambda data: data[0] != 0
 IP = Format(pack_ip, unpack_ip)
 MAC = Format(lambda text: bytes.fromhex(text.replace(":", "")), lambda data: data.hex(":"))
 STR = Format(lambda text: text.encode() + b"\0", lambda data: data.rstrip(b"\0").decode(errors="replace"))
+
+
+def named(form: Format, names: Mapping[str, int]) -> Format:
+    """Numbers that go by names; one that has none is read as its digits."""
+    words = {number: name for name, number in names.items()}
+
+    def unpack(data: bytes) -> str:
+        number: int = form.unpack(data)
+        return words.get(number, str(number))
+
+    return Format(lambda name: form.pack(names[name]), unpack)
+
+
+def in_order(*names: str) -> dict[str, int]:
+    """Names that stand for 0, 1, 2 ..."""
+    return {name: number for number, name in enumerate(names)}
 
 
 class Attr(NamedTuple):

@@ -27,6 +27,7 @@ class Case:
     that stands before a colon. `gone`: commands that delete it; empty where that cannot be.
     `at`: the fact of a state, where attributes are part of its key. `beside`: facts that come and go with it.
     `unseen`: attributes that only tell how it is made, so that changing them is no change.
+    `full`: it is of a kind that only a full kernel has (`nox -s kernels`).
     `before`, `after`: commands that make, and take away, what is not topo's but has to be there.
     """
 
@@ -44,6 +45,7 @@ class Case:
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     external: bool = False
+    full: bool = False
 
     @property
     def ns(self) -> str:

@@ -35,7 +35,7 @@ def link_cases(ns: str) -> list[Case]:
     return [*cases, _existing()] if ns == HOST else cases
 
 
-def _case(
+def link_case(
     ns: str,
     kind: str,
     attrs: dict[str, Any],
@@ -47,6 +47,7 @@ def _case(
 ) -> Case:
     cannot = cannot or {}
     common = {name: states for name, states in _COMMON.items() if name not in cannot and name not in own}
+    """A case of a link c0 of this kind, with the states that every link has and what is its own."""
     return Case(
         "link",
         Fact(link(ns, "c0"), {"kind": kind, "up": True, "master": None, **attrs}),
@@ -60,9 +61,14 @@ def _case(
     )
 
 
-def _again(words: str) -> tuple[str, ...]:
+def again(words: str) -> tuple[str, ...]:
     """It is deleted and made another way, under the topology's own mark."""
     return "ip link del c0", f"ip link add c0 group {MARK} {words}", "ip link set c0 up"
+
+
+def changes(kind: str, **words: str) -> dict[str, tuple[str, ...]]:
+    """For each attribute, what `ip link set c0 type KIND` is told to take it out of its first state."""
+    return {name: (f"ip link set c0 type {kind} {text}",) for name, text in words.items()}
 
 
 def _veth(ns: str) -> Case:
@@ -72,7 +78,7 @@ def _veth(ns: str) -> Case:
 
     own = each("peer", (OTHER, "c1"), (ns, "c1"))  # another name alone would be a renaming
     by_hand = {"peer": (f"{OTHER}: ip link set c1 down", f"{OTHER}: ip link set c1 name c9")}
-    return _case(ns, "veth", {"peer": (OTHER, "c1")}, own, by_hand, beside=peer)
+    return link_case(ns, "veth", {"peer": (OTHER, "c1")}, own, by_hand, beside=peer)
 
 
 def _bridge(ns: str) -> Case:
@@ -97,7 +103,7 @@ def _bridge(ns: str) -> Case:
         "mcast_snooping": "mcast_snooping 1",
     }
     by_hand = {name: (f"ip link set c0 type bridge {text}",) for name, text in words.items()}
-    return _case(ns, "bridge", {}, own, by_hand, {"master": "a bridge is no port of another (ELOOP)"})
+    return link_case(ns, "bridge", {}, own, by_hand, {"master": "a bridge is no port of another (ELOOP)"})
 
 
 def _vxlan(ns: str) -> Case:
@@ -130,10 +136,10 @@ def _vxlan(ns: str) -> Case:
     made = "type vxlan id {} local 10.9.0.1 dstport {}"
     change = "ip link set c0 type vxlan id 7 "
     by_hand = {
-        "id": _again(made.format(9, 4790)),
-        "port": _again(made.format(7, 4799)),
-        "created_in": _again(made.format(7, 4790)),
-        **{name: _again(f"{made.format(7, 4790)} {name}") for name in ("proxy", "l2miss", "l3miss")},
+        "id": again(made.format(9, 4790)),
+        "port": again(made.format(7, 4799)),
+        "created_in": again(made.format(7, 4790)),
+        **{name: again(f"{made.format(7, 4790)} {name}") for name in ("proxy", "l2miss", "l3miss")},
         "local": (change + "local 10.9.0.7",),
         "group": (change + "remote 10.9.0.8",),
         "dev": (change + "dev u5",),
@@ -143,7 +149,7 @@ def _vxlan(ns: str) -> Case:
         "ageing": (change + "ageing 77",),
     }
     more = (Fact(namespace("q"), {"up": True}),) if ns == HOST else ()
-    return _case(ns, "vxlan", base, own, by_hand, around=(*more, *underlay(ns)))
+    return link_case(ns, "vxlan", base, own, by_hand, around=(*more, *underlay(ns)))
 
 
 def _macvlan(ns: str, kind: str) -> Case:
@@ -152,12 +158,12 @@ def _macvlan(ns: str, kind: str) -> Case:
         **each("mode", "bridge", "private", "vepa", "passthru"),
     }
     by_hand = {
-        "parent": _again(f"link u5 type {kind} mode bridge"),
+        "parent": again(f"link u5 type {kind} mode bridge"),
         "mode": (f"ip link set c0 type {kind} mode vepa",),
     }
     base = {"parent": (ns, "u0"), "mode": "bridge"}
     no = {"master": "its receive handler is taken (EBUSY)"} if kind == "macvtap" else {}
-    return _case(ns, kind, base, own, by_hand, no, underlay(ns))
+    return link_case(ns, kind, base, own, by_hand, no, underlay(ns))
 
 
 def _tun(ns: str, kind: str) -> Case:
@@ -177,12 +183,12 @@ def _tun(ns: str, kind: str) -> Case:
         for name in ("user", "group", "pi", "vnet_hdr", "multi_queue")
     }
     no = {"mac": "it has no Ethernet", "master": "a bridge takes Ethernet only"} if kind == "tun" else {}
-    return _case(ns, kind, base, own, by_hand, no)
+    return link_case(ns, kind, base, own, by_hand, no)
 
 
 def _ifb(ns: str) -> Case:
-    by_hand = {"mac": _again(f"address {_BY_HAND} type ifb"), "kind": _again("type bridge")}
-    return _case(ns, "ifb", {}, each("kind", "ifb", "bridge"), by_hand)
+    by_hand = {"mac": again(f"address {_BY_HAND} type ifb"), "kind": again("type bridge")}
+    return link_case(ns, "ifb", {}, each("kind", "ifb", "bridge"), by_hand)
 
 
 def _existing() -> Case:

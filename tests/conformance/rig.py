@@ -97,6 +97,9 @@ class Refusing:
     def reread(self, known: Live, where: Touched, desired: Desired, previous: Desired | None) -> Live:
         return self.kernel.reread(known, where, desired, previous)
 
+    def require(self, changes: Sequence[Change], desired: Desired) -> None:
+        self.kernel.require(changes, desired)
+
     def warnings(self, desired: Desired, changes: Sequence[Change]) -> list[str]:
         return self.kernel.warnings(desired, changes)
 

@@ -91,6 +91,8 @@ def _link(fact: Fact) -> Seen | None:
         "txqueuelen": link["txqlen"],
         "alias": link.get("ifalias", ""),
     }
+    if port_of := info.get("info_slave_kind"):
+        seen["_port_of"] = port_of
     own = _OWN.get(seen["kind"])
     return {**seen, **(own(ns, link, data) if own else {})}
 
@@ -143,6 +145,72 @@ def _macvlan(ns: str, link: Seen, data: Seen) -> Seen:
     return {"parent": _below(ns, link), "mode": data["mode"]}
 
 
+def _vlan(ns: str, link: Seen, data: Seen) -> Seen:
+    names = ("reorder_hdr", "gvrp", "mvrp", "loose_binding", "bridge_binding")
+    flags = {name: name.upper() in data.get("flags", ()) for name in names}
+    return {"parent": _below(ns, link), "id": data["id"], "protocol": data["protocol"], **flags}
+
+
+def _ipvlan(ns: str, link: Seen, data: Seen) -> Seen:
+    (flags,) = {"bridge", "private", "vepa"} & data.keys()
+    return {"parent": _below(ns, link), "mode": data["mode"], "flags": flags}
+
+
+def _vrf(ns: str, link: Seen, data: Seen) -> Seen:
+    return {"table": data["table"]}
+
+
+def _geneve(ns: str, link: Seen, data: Seen) -> Seen:
+    remote = data.get("remote") or data.get("remote6")
+    return {"remote": remote, "tos": int(data.get("tos", "0"), 16), **{n: data[n] for n in ("id", "port", "ttl", "df")}}
+
+
+def _tunnel(ns: str, link: Seen, data: Seen) -> Seen:
+    """An IP tunnel of whatever kind: what its kind has not is shown as unset, and no case states it."""
+    unset = "::" if "6" in link["linkinfo"]["info_kind"] else "0.0.0.0"
+    keys = {name: _quad(data[name]) if name in data else None for name in ("ikey", "okey")}
+    flags = ("iseq", "oseq", "icsum", "ocsum", "pmtudisc", "ignore_df")
+    return {
+        **{name: unset if data.get(name) == "any" else data.get(name) for name in ("local", "remote")},
+        "link": (ns, data["link"]) if "link" in data else _below(ns, link) if link.get("link") else None,
+        "ttl": data.get("ttl"),
+        "tos": int(data.get("tos", "0"), 16),
+        "mode": data.get("proto"),
+        "if_id": int(data.get("if_id", "0"), 16),
+        **{name: data.get(name, False) for name in flags},
+        **keys,
+        **_outer6(data),
+    }
+
+
+def _outer6(data: Seen) -> Seen:
+    words = {"encaplimit": "ign_encap_limit", "tclass": "use_orig_tclass", "flowlabel": "use_orig_flowlabel"}
+    seen = {"encaplimit": data.get("encap_limit"), **{n: int(data.get(n, "0"), 16) for n in ("tclass", "flowlabel")}}
+    return seen | {
+        name: "none" if name == "encaplimit" else "inherit"
+        for name, flag in words.items()
+        if data.get(f"ip6_tnl_f_{flag}")
+    }
+
+
+def _quad(text: str) -> int:
+    return int.from_bytes(bytes(map(int, text.split("."))), "big")
+
+
+def _bond(ns: str, link: Seen, data: Seen) -> Seen:
+    validate = re.search(r"arp_validate (\S+)", output(ns, "ip", "-d", "link", "show", link["ifname"]))
+    same = ("mode", "miimon", "updelay", "downdelay", "arp_interval", "primary_reselect", "fail_over_mac")
+    return {
+        **{name: data[name] for name in (*same, "xmit_hash_policy", "resend_igmp", "min_links", "ad_select")},
+        "arp_ip_target": tuple(data.get("arp_ip_target", ())),
+        "arp_validate": validate and validate[1],
+        "primary": (ns, data["primary"]) if "primary" in data else None,
+        "num_grat_arp": data["num_peer_notif"],
+        "all_slaves_active": data["all_slaves_active"] == 1,
+        "lacp_rate": data["ad_lacp_rate"],
+    }
+
+
 def _tun(ns: str, link: Seen, data: Seen) -> Seen:
     ids = {name: int(data[name]) if name in data else None for name in ("user", "group")}
     return {**ids, **{name: data[name] for name in ("pi", "vnet_hdr", "multi_queue")}}
@@ -154,6 +222,13 @@ _OWN: dict[str, Callable[[str, Seen, Seen], Seen]] = {
     "vxlan": _vxlan,
     "macvlan": _macvlan,
     "macvtap": _macvlan,
+    "vlan": _vlan,
+    "ipvlan": _ipvlan,
+    "ipvtap": _ipvlan,
+    "vrf": _vrf,
+    "bond": _bond,
+    "geneve": _geneve,
+    **dict.fromkeys(("gre", "gretap", "ip6gre", "ip6gretap", "ipip", "sit", "ip6tnl", "vti", "xfrm"), _tunnel),
     "tun": _tun,
     "tap": _tun,
 }

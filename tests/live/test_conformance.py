@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import networkx
 import pytest
@@ -21,8 +22,15 @@ from topo.kernel import Kernel
 from topo.planning.compare import replaced
 from topo.planning.graph import stages
 
+
+def parameters(*values: str) -> Any:
+    """Of a test of the case that comes first: those of a kind that only a full kernel has bear that mark."""
+    return pytest.param(*values, id="-".join(values), marks=pytest.mark.full if CASES[values[0]].full else ())
+
+
+EVERY = [parameters(name) for name in CASES]
 ATTRIBUTES = [
-    (name, attribute)
+    parameters(name, attribute)
     for name, case in CASES.items()
     for attribute in case.attributes
     if case.ns != HOST or case.external  # of the host's own, test_object is enough
@@ -75,7 +83,7 @@ def glance(host: Host) -> dict[str, list[str]]:
     return {ns: outline(ns) for ns in (HOST, *sorted(host.namespaces()))}
 
 
-@pytest.mark.parametrize("case, attribute", ATTRIBUTES, indirect=["case"], ids=["-".join(pair) for pair in ATTRIBUTES])
+@pytest.mark.parametrize("case, attribute", ATTRIBUTES, indirect=["case"])
 def test_attribute(host: Host, rig: Rig, case: Case, attribute: str) -> None:
     facts = [case.of(state) for state in case.attributes[attribute]]
     rig.apply_case(case, facts[0])
@@ -126,7 +134,7 @@ def refuse(rig: Rig, case: Case, after: Fact | None, stage: int | None = None) -
     assert error.value.undone, error.value
 
 
-@pytest.mark.parametrize("case", CASES, indirect=True)
+@pytest.mark.parametrize("case", EVERY, indirect=True)
 def test_object(host: Host, rig: Rig, case: Case) -> None:
     """Made and deleted by topo and by hand, and refused behind a stage of either."""
     fact = case.first(next(iter(case.attributes)))

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sandbox.host import SAMPLES, Host
+from sandbox.host import SAMPLES, Host, until
 from sandbox.monitor import Quiet
 from sandbox.snapshot import changed
 
 FILES = sorted(SAMPLES.glob("*.yaml"))
+FULL = {"ipvlan", "tunnels", "vlans", "vrfs"}  # what distributions' kernels may lack
 MANY = 30  # namespaces; of more, a few are watched
 
 
@@ -152,10 +153,56 @@ def _star_1000(host: Host) -> None:
     assert host.ping("h1", "10.100.3.233", within=30), "a thousand hosts say hello to each other first (IPv6's DAD)"
 
 
+def _vlans(host: Host) -> None:
+    assert host.ping("a", "10.95.10.2")
+    tags = [host.link("a", name)["linkinfo"]["info_data"] for name in ("s100", "c10")]
+    assert [(tag["protocol"], tag["id"]) for tag in tags] == [("802.1ad", 100), ("802.1Q", 10)]
+    assert _active(host) == "p0"
+    host.run("ip link set p0 down", "b")  # a cable is pulled
+    assert until(lambda: _active(host) == "p1")
+    assert host.ping("a", "10.95.10.2")
+    assert host.ping("a", "fd95:10::2")
+    host.run("ip link set p0 up", "b")
+    assert until(lambda: _active(host) == "p0"), "the primary is taken again"
+
+
+def _active(host: Host) -> str:
+    return str(host.link("a", "bond0")["linkinfo"]["info_data"]["active_slave"])
+
+
+def _vrfs(host: Host) -> None:
+    for tenant in ("red", "blue"):
+        host.serve(f"{tenant}-web", 80, tenant)
+    for tenant in ("red", "blue"):
+        host.run("ip route replace default via 10.96.2.1", f"{tenant}-web")
+        assert host.fetch(f"{tenant}-pc", "http://10.96.2.2/") == f"{tenant} ::ffff:10.96.1.2"
+    assert host.fetch("red-pc", "http://[fd96:2::2]/") == "red fd96:1::2"
+    (default,) = host.routes("router", "default", "table", "20")
+    assert (default["gateway"], default["dev"]) == ("10.96.2.2", "blue2")
+    assert host.routes("router", "default", "table", "main") == []
+    host.run("ip route del default", "blue-web")
+
+
+def _tunnels(host: Host) -> None:
+    host.serve("b", 80, "b")
+    for number in (1, 2, 3, 4, 5, 7, 8):
+        assert host.fetch("a", f"http://10.97.{number}.2/") == f"b ::ffff:10.97.{number}.1"
+    for number in (6, 7):
+        assert host.fetch("a", f"http://[fd97:{number}::2]/") == f"b fd97:{number}::1"
+
+
+def _ipvlan(host: Host) -> None:
+    macs = {host.link(ns, name)["address"] for ns, name in (("a", "eth0"), ("b", "eth0"), ("host", "nic0"))}
+    assert len(macs) == 1
+    assert host.ping("a", "10.98.0.1")
+    assert host.ping("b", "10.98.0.11")
+
+
 WITNESSES: dict[str, Callable[[Host], None]] = {
     "attach-pid": _attach_pid,
     "dual-stack": _dual_stack,
     "firewall": _firewall,
+    "ipvlan": _ipvlan,
     "macvlan": _macvlan,
     "nat": _nat,
     "policy-routing": _policy_routing,
@@ -164,7 +211,10 @@ WITNESSES: dict[str, Callable[[Host], None]] = {
     "shared-namespace": _shared_namespace,
     "star-1000": _star_1000,
     "three-tier": _three_tier,
+    "tunnels": _tunnels,
     "two-hosts": _two_hosts,
+    "vlans": _vlans,
+    "vrfs": _vrfs,
     "vxlan-flood": _vxlan_flood,
     "vxlan-unicast": _vxlan_unicast,
 }
@@ -179,7 +229,9 @@ def _watched(host: Host) -> list[str]:
     return ["host", *(names if len(names) <= MANY else [names[0], names[len(names) // 2], names[-1]])]
 
 
-@pytest.mark.parametrize("sample", FILES, ids=[path.stem for path in FILES])
+@pytest.mark.parametrize(
+    "sample", [pytest.param(p, id=p.stem, marks=pytest.mark.full if p.stem in FULL else ()) for p in FILES]
+)
 def test_sample(host: Host, sample: Path) -> None:
     strangers = {}
     if sample.stem == "attach-pid":

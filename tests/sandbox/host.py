@@ -35,9 +35,13 @@ class Result(NamedTuple):
         return json.loads(self.out)
 
 
+_PATIENCE = 5 if "User Mode Linux" in Path("/proc/cpuinfo").read_text() else 1
+"""A process takes several times as long to start under a kernel that is a process itself (tests/kernels)."""
+
+
 def until(condition: Callable[[], object], seconds: float = 5.0) -> bool:
     """Whether `condition` comes true in time; it is asked at once, and then every 20 ms."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * _PATIENCE
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -99,6 +103,11 @@ class Host:
     def fails(self, command: str, ns: str = "host") -> bool:
         """Whether a command fails."""
         return subprocess.run(inside(ns, command.split()), capture_output=True, check=False).returncode != 0
+
+    def refusal(self, command: str, ns: str = "host") -> str:
+        """What a command says on stderr when it fails; empty where it succeeds."""
+        done = subprocess.run(inside(ns, command.split()), capture_output=True, text=True, check=False)
+        return done.stderr if done.returncode else ""
 
     def start(self, *command: str, ns: str = "host") -> subprocess.Popen[str]:
         """Start a process in the namespace, which ends with the test."""

@@ -68,7 +68,7 @@ def snapshot(ns: str) -> dict[str, Any]:
         "routes": [
             r for v in ("-4", "-6") for r in read_json(ns, "ip", v, "-d", "-j", "route", "show", "table", "all")
         ],
-        "rules": [r for v in ("-4", "-6") for r in read_json(ns, "ip", v, "-j", "rule")],
+        "rules": [r for v in ("-4", "-6") for r in read_json(ns, "ip", v, "-j", "rule") if not _of_vrfs(r)],
         "neighbours": [n for n in read_json(ns, "ip", "-d", "-j", "neigh") if _lasts(n.get("state"))],
         "fdb": [e for e in read_json(ns, "bridge", "-j", "fdb") if _lasts(e.get("state")) and not _group(e)],
         "ports": ports,
@@ -134,6 +134,11 @@ def _derived(route: dict[str, Any]) -> bool:
     kernels = route.get("protocol") == "kernel"
     derived = route.get("table") == "local" or route["dst"] == "fe80::/64" or route.get("type") == "multicast"
     return (kernels and derived) or route.get("protocol") == "ra"
+
+
+def _of_vrfs(rule: dict[str, Any]) -> bool:
+    """Whether it is the rule that the kernel makes with a namespace's first VRF, and leaves there for good."""
+    return "l3mdev" in rule and rule["priority"] == 1000
 
 
 def _without_carrier(route: dict[str, Any]) -> dict[str, Any]:

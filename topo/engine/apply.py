@@ -40,6 +40,8 @@ class KernelLike(Protocol):
         self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None
     ) -> Outcome: ...
 
+    def require(self, changes: Sequence[Change], desired: Desired) -> None: ...
+
     def warnings(self, desired: Desired, changes: Sequence[Change]) -> list[str]: ...
 
     def inodes(self, desired: Desired) -> dict[str, int]: ...
@@ -177,6 +179,7 @@ class _Run:
         if not state.plan.changes:
             self._settled()
             return Report(state.plan, time.monotonic() - started)
+        self.kernel.require(state.plan.changes, state.desired)
         staged = stages(state.plan.changes, state.desired, state.live)
         outcome = Outcome([], [], [])
         if self.ready:

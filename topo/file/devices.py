@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from topo.facts import Fact, Ref
 from topo.file import addressing, model, peers, sysctls
 from topo.file.model.values import seconds, sysctl_text
-from topo.file.scope import Bridge, Loc, Scope, Space, elsewhere, nearest, path, shown
+from topo.file.scope import Bridge, Loc, Master, Scope, Space, elsewhere, nearest, path, shown
 from topo.file.subnets import make_pool
 from topo.kinds import port as port_kind
 from topo.kinds.words import interface_name
@@ -230,15 +230,21 @@ def _enslave(scope: Scope, space: Space, bridge: Bridge, entry: model.Bridge, lo
         named.append((entry.take_over, None, (*loc, "take_over")))
         scope.take_over[Ref("link", space.name, (bridge.name,))] = Ref("link", space.name, (entry.take_over,))
     for ifname, port, at in named:
-        ref = Ref("link", space.name, (ifname,))
-        if ref in scope.masters:
-            other, first = scope.masters[ref]
-            scope.problems.add(at, f"{ifname} is a port of {other.name} already, first at {path(first)}")
+        if not claim(scope, Ref("link", space.name, (ifname,)), bridge, at):
             continue
-        scope.masters[ref] = (bridge, at)
         plugged(scope, bridge, at)
         if port is not None:
             add_port(scope, space, ifname, port)
+
+
+def claim(scope: Scope, port: Ref, master: Master, loc: Loc) -> bool:
+    """Note of whom a link is a port; False (and an error) where that is somebody else already."""
+    if port in scope.masters:
+        other, first = scope.masters[port]
+        scope.problems.add(loc, f"{port.key[0]} is a port of {other.name} already, first at {path(first)}")
+        return False
+    scope.masters[port] = (master, loc)
+    return True
 
 
 def plugged(scope: Scope, bridge: Bridge, loc: Loc) -> None:
@@ -259,31 +265,6 @@ def add_port(scope: Scope, space: Space, ifname: str, settings: model.PortSettin
     if any(_PORT_DEFAULTS.get(name) != value for name, value in stated.items()):
         ref = Ref("port", space.name, (ifname,))
         scope.facts[ref] = Fact(ref, stated)
-
-
-def lower_interface(scope: Scope, space: Space, name: str, entry: Any, loc: Loc) -> None:
-    ref = Ref("link", space.name, (name,))
-    made = entry.kind != "existing"
-    common = Common(scope, entry, loc, made=made)
-    if made:
-        attrs = {"kind": entry.kind, "master": None, **common.attrs, **entry.attributes(space.name)}
-    else:
-        attrs = common.attrs
-        scope.external.add(ref)
-        scope.paths[ref] = path(loc)
-        if space.made and name != "lo":
-            scope.problems.add(loc, f"namespace {space.name!r} is new: there is no {name!r} in it yet, only lo")
-    if "parent" in attrs:
-        parent_ns, parent = attrs["parent"]
-        above = scope.space(parent_ns, (*loc, "parent"))
-        if above is None:
-            return
-        attrs["parent"] = (above.name, parent)
-        scope.below[ref] = (Ref("link", above.name, (parent,)), (*loc, "parent"))
-    scope.facts[ref] = Fact(ref, attrs)
-    addresses = list(entry.addresses or ())
-    space.own += [(name, text) for text in addresses]
-    common.settle(scope, space, name, addresses, None)
 
 
 def lower_vxlan(scope: Scope, space: Space, name: str, entry: model.Vxlan, loc: Loc) -> None:
@@ -320,6 +301,7 @@ def lower_vxlan(scope: Scope, space: Space, name: str, entry: model.Vxlan, loc: 
         scope.below[ref] = (Ref("link", underlay.name, (entry.dev,)), (*loc, "dev"))
     if entry.bridge is not None:
         _plug_vxlan(scope, space, ref, entry.bridge, (*loc, "bridge"))
+    scope.paths[ref] = path(loc)
     scope.facts[ref] = Fact(ref, attrs)
     if entry.mtu is None:
         first = entry.local or entry.group or next(iter(_peer_addresses(entry)), "")
@@ -338,12 +320,8 @@ def _plug_vxlan(scope: Scope, space: Space, ref: Ref, name: str, loc: Loc) -> No
     bridge = find_bridge(scope, space, name, loc)
     if bridge is None:
         return
-    if ref in scope.masters:
-        other, first = scope.masters[ref]
-        scope.problems.add(loc, f"{ref.key[0]} is a port of {other.name} already, first at {path(first)}")
-        return
-    scope.masters[ref] = (bridge, loc)
-    plugged(scope, bridge, loc)
+    if claim(scope, ref, bridge, loc):
+        plugged(scope, bridge, loc)
 
 
 def find_bridge(scope: Scope, space: Space, name: str, loc: Loc) -> Bridge | None:

@@ -11,14 +11,16 @@ from typing import Any, Final
 
 from topo.facts import Check, Desired, Fact, Ref
 from topo.file import semantics
-from topo.file.devices import declare_devices, lower_bridge, lower_interface, lower_vxlan
+from topo.file.devices import declare_devices, lower_bridge, lower_vxlan
+from topo.file.interfaces import lower_interface
 from topo.file.links import lower_links
 from topo.file.model import Section, Topology
 from topo.file.model.values import namespace_name, sysctl_text
 from topo.file.routing import lower_default_routes, lower_routing
-from topo.file.scope import Loc, Scope, Space, path
+from topo.file.scope import Loc, Master, Scope, Space, path
 from topo.file.subnets import stated as stated_addresses
 from topo.file.sysctls import path as sysctl_path
+from topo.kinds.link_kinds import LINK_KINDS
 
 _LOWER: Final[dict[str, Callable[[Scope, Space, str, Any, Loc], None]]] = {
     "bridges": lower_bridge,
@@ -127,25 +129,55 @@ def _devices(scope: Scope) -> None:
 
 
 def _masters(scope: Scope) -> None:
-    """What stands under `ports` of a bridge gets it as its master; what the file does not make must be there already."""
+    """What stands under `ports` of another link gets it as its master; what the file does not make must be there already."""
     for below, place in scope.below.values():
         scope.device(scope.spaces[below.ns], below.key[0], place)
-    for ref, (bridge, loc) in scope.masters.items():
+    for ref, (master, loc) in scope.masters.items():
         ifname = ref.key[0]
-        if not scope.device(bridge.space, ifname, loc):
+        if ifname == "lo":
+            scope.problems.add(loc, "lo cannot be a port of anything")
             continue
-        if ref not in scope.facts:
+        if not scope.device(master.space, ifname, loc):
+            continue
+        above = scope.facts.get(Ref("link", ref.ns, (master.name,)))
+        if ref not in scope.facts or above is None:
             continue  # declared, but wrong
         attrs = scope.facts[ref].attrs
         if ref in scope.take_over.values() and ref not in scope.external:
-            message = f"{ifname} is made by this file: state its addresses on {bridge.name}, and {ifname} under `ports`"
+            message = f"{ifname} is made by this file: state its addresses on {master.name}, and {ifname} under `ports`"
             scope.problems.add(loc, message)
         elif attrs.get("master") is not None:
             scope.problems.add(loc, f"{ifname} is a port of {attrs['master']} already")
-        elif attrs.get("kind") == "bridge" or ifname in bridge.space.bridges:
-            scope.problems.add(loc, f"{ifname} is a bridge: a bridge is no port of another, link them by a veth pair")
+        elif why := _refused(scope, master, above, scope.facts[ref]):
+            scope.problems.add(loc, f"{ifname} cannot be a port of {master.name}: {why}")
         else:
-            attrs["master"] = bridge.name
+            _enslave(scope, master, above, ref)
+
+
+def _refused(scope: Scope, master: Master, above: Fact, port: Fact) -> str:
+    """Why a link cannot be a port of that master."""
+    if port.ref.key[0] in master.space.bridges and "kind" not in port.attrs:  # an external one
+        port = port._replace(attrs={"kind": "bridge"})
+    ports = LINK_KINDS[master.kind].ports
+    return ports.refuses(above, port) if ports else f"a {master.kind} has none"
+
+
+def _enslave(scope: Scope, master: Master, above: Fact, port: Ref) -> None:
+    """Give a link its master; the default routes that it states are in the master's table."""
+    attrs = scope.facts[port].attrs
+    attrs["master"] = master.name
+    if master.kind != "bridge":
+        attrs["_port_of"] = master.kind
+    ports = LINK_KINDS[master.kind].ports
+    table = ports.table(above) if ports else None
+    if table is not None:
+        scope.tables[port] = table
+    for family, dst, metric in ((4, "0.0.0.0/0", 0), (6, "::/0", 1024)) if table else ():
+        main = scope.facts.get(Ref("route", port.ns, (family, 254, dst, metric)))
+        if main is not None and main.attrs["dev"] == port.key[0]:
+            moved = Ref("route", port.ns, (family, table, dst, metric))
+            del scope.facts[main.ref]
+            scope.add(Fact(moved, main.attrs), scope.stated_at.pop(main.ref, ()), f"the default route of {above.ref}")
 
 
 def _filters_and_checks(scope: Scope) -> tuple[Check, ...]:

@@ -214,7 +214,7 @@ def located(error: InputError, sources: Sources) -> InputError:
     Sorted by position, without repetitions.
     """
     found = dict.fromkeys(_placed(diagnostic, sources) for diagnostic in error.diagnostics)
-    return InputError(ordered(found, sources))
+    return type(error)(ordered(found, sources))
 
 
 def ordered(diagnostics: Iterable[Diagnostic], sources: Sources) -> list[Diagnostic]:

@@ -79,13 +79,22 @@ class Space:
         return self._spans
 
 
-class Bridge:
+class Master:
+    """A link of the file that has others as its ports."""
+
+    __slots__ = ("kind", "loc", "name", "space")
+
+    def __init__(self, name: str, space: Space, loc: Loc, kind: str) -> None:
+        self.name, self.space, self.loc, self.kind = name, space, loc, kind
+
+
+class Bridge(Master):
     """A bridge of the file: who is plugged into it, and what its ends get from it."""
 
-    __slots__ = ("gateways", "loc", "name", "pools", "ports", "routes", "space", "taken", "used_up")
+    __slots__ = ("gateways", "pools", "ports", "routes", "taken", "used_up")
 
     def __init__(self, name: str, space: Space, loc: Loc) -> None:
-        self.name, self.space, self.loc = name, space, loc
+        super().__init__(name, space, loc, "bridge")
         self.pools: list[addressing.Pool] = []
         self.gateways: list[str] = []  # the bridge's address in each pool
         self.ports = 0
@@ -108,7 +117,8 @@ class Scope:
         self.take_over: dict[Ref, Ref] = {}
         self.underlay_mtu: dict[Ref, int] = {}
         self.paths: dict[Ref, str] = {}
-        self.masters: dict[Ref, tuple[Bridge, Loc]] = {}  # links named in `ports` of a bridge
+        self.masters: dict[Ref, tuple[Master, Loc]] = {}  # links named in `ports` of another
+        self.tables: dict[Ref, int] = {}  # links in a VRF -> its routing table
         self.below: dict[Ref, tuple[Ref, Loc]] = {}  # link -> the device below it (parent, dev)
         self.default_routes: list[tuple[Space, str, str]] = []  # namespace, gateway, dev: where nothing else is said
         self.stated: dict[int, list[tuple[int, str]]] = {32: [], 128: []}  # see subnets.stated

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from topo.facts import Ref
 from topo.file.scope import Loc, Scope, Space, elsewhere, path, shown
+from topo.kinds.link_kinds import LINK_KINDS
 
 
 def check(scope: Scope) -> None:
     for space in scope.spaces.values():
         _addresses(scope, space)
     _vnis(scope)
+    _siblings(scope)
     _rings(scope)
 
 
 def _addresses(scope: Scope, space: Space) -> None:
-    """One address stands once in a namespace."""
+    """One address stands once in a namespace, and there in each VRF."""
     pairs = space.linked + space.own if space.own else space.linked
     if len(pairs) < 2:
         return
-    first: dict[str, str] = {}
+    first: dict[tuple[str, int | None], str] = {}
     for ifname, text in pairs:
         address = text.partition("/")[0]
-        if address in first:
-            other = first[address]
+        place = address, scope.tables.get(Ref("link", space.name, (ifname,)))
+        if place in first:
+            other = first[place]
             here, there = space.links[ifname], space.links[other]
             message = f"{address} is there twice in namespace {space.name!r}, on {other} and {ifname}"
             scope.problems.add(here, message + elsewhere(there, here))
-        first.setdefault(address, ifname)
+        first.setdefault(place, ifname)
 
 
 def _vnis(scope: Scope) -> None:
@@ -44,6 +49,22 @@ def _vnis(scope: Scope) -> None:
                 f"VNI {attrs['id']} is used twice on UDP port {attrs['port']}, by {other} too, first at {path(there)}"
             )
             scope.problems.add((*here, "id"), message)
+
+
+def _siblings(scope: Scope) -> None:
+    """What all links of one kind on one device have in common is stated the same for each."""
+    first: dict[tuple[str, Any, str], Ref] = {}
+    for ref, fact in scope.facts.items():
+        kind = LINK_KINDS.get(fact.attrs.get("kind", "")) if ref.kind == "link" else None
+        if kind is None:
+            continue
+        for name in sorted(kind.shared):
+            below = fact.attrs[kind.below]
+            other = first.setdefault((kind.name, below, name), ref)
+            if (have := scope.facts[other].attrs.get(name)) != (want := fact.attrs.get(name)):
+                place = path(_declared(scope, other))
+                message = f"all {kind.name}s on {below[1]} have one `{name}`: {have} at {place}, {want} here"
+                scope.problems.add((*_declared(scope, ref), name), message)
 
 
 def _declared(scope: Scope, ref: Ref) -> Loc:

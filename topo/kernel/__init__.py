@@ -13,7 +13,7 @@ from typing import Self
 
 from topo.changes import Change, Op
 from topo.errors import KernelError
-from topo.facts import Desired, Live
+from topo.facts import HOST, Desired, Live
 from topo.kernel import foreign_drops, netns, still_forwarding
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.reader import Reader
@@ -67,6 +67,12 @@ class Kernel:
         from topo.kernel.executor import Executor  # late: most runs find nothing to do
 
         return Executor(self._spaces, desired, progress).run(stages)
+
+    def require(self, changes: Sequence[Change], desired: Desired) -> None:
+        """See that this kernel has what the changes need. Changes nothing. Raises LackingError."""
+        from topo.kernel import features  # late, as above
+
+        features.require(self._spaces.get(HOST).sock, changes, desired)
 
     def warnings(self, desired: Desired, changes: Sequence[Change]) -> list[str]:
         """What will keep `desired` from working though all of it can be made, and what of others no longer works once the

@@ -119,12 +119,21 @@ def encode(op: Op, env: Env) -> list[Rtnl]:
     return [Rtnl(ref.ns, RTM_NEWADDR, NLM_F_CREATE | (NLM_F_REPLACE if again else NLM_F_EXCL), body)]
 
 
+def _of_tunnel(ip: str) -> bool:
+    """Whether it is one that a tunnel has from its IPv4 address: ::192.0.2.1 or fe80::192.0.2.1 (add_v4_addrs in
+    net/ipv6/addrconf.c, with no protocol to tell). Small numbers, such as fe80::1, are of someone's choosing."""
+    data = pack_ip(ip)
+    return len(data) == 16 and data[:2] in (b"\0\0", b"\xfe\x80") and data[2:12] == bytes(10) and data[12] != 0
+
+
 def _origin(ip: str, flags: int, protocol: int, ifname: str) -> str:
     if protocol == PROTOCOL:
         return TAGGED
     if not flags & _PERMANENT or protocol in _KERNEL_PROTOCOLS:
         return FOREIGN
     if ifname == "lo" and (ip.startswith("127.") or ip == "::1"):
+        return FOREIGN
+    if _of_tunnel(ip):
         return FOREIGN
     # Before Linux 5.18 nothing but its form tells that the kernel made a link-local address.
     if ip.startswith("fe80:") and (flags & _STABLE_PRIVACY or pack_ip(ip)[11:13] == b"\xff\xfe"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from topo.kinds.kind import LinkKind
+from topo.facts import Fact
+from topo.kinds.kind import LinkKind, Ports
 from topo.wire import BOOL, U16, U32, Attr, Format
 
 # IFLA_BR_* in linux/if_link.h. Times are in centiseconds (USER_HZ).
@@ -22,8 +23,17 @@ def some_mac() -> str:
     return bytes([first & 0xFC | 0x02, *rest]).hex(":")
 
 
+def refuses(_: Fact, port: Fact) -> str:
+    """What br_add_if refuses of the links that a file makes."""
+    if port.attrs.get("kind") == "bridge":
+        return "it is a bridge: a bridge is no port of another, link them by a veth pair"
+    return ""
+
+
 BRIDGE = LinkKind(
     "bridge",
+    option="CONFIG_BRIDGE",
+    ports=Ports(refuses=refuses),
     data=(
         Attr("forward_delay", 1, U32, 1500),
         Attr("hello_time", 2, U32, 200),

@@ -22,4 +22,4 @@ def replace(_desired: Fact, _live: Fact) -> frozenset[str]:
     return frozenset({"mac"})
 
 
-IFB = LinkKind("ifb", spec=Ifb, replace=replace, one_queue=True)
+IFB = LinkKind("ifb", spec=Ifb, option="CONFIG_IFB", replace=replace, one_queue=True, txqueuelen=32)  # TX_Q_LIMIT

@@ -106,6 +106,23 @@ class Kind(NamedTuple):
     units: Mapping[str, str] = MappingProxyType({})
 
 
+class Ports(NamedTuple):
+    """What a kind of link asks of those that it is the master of.
+
+    `refuses(master, port)`: why a link of this file cannot be one; empty where it can.
+    `down`: a link has to be down to become one (EPERM), comes up by that, and is down when it leaves.
+    `cycled`: a link that is up goes down and up again when it becomes one, and when it leaves.
+    `told`: the attribute of the master that names one of its ports, so that it can be told only when that is one.
+    `table(master)`: the routing table that the routes of its ports are in; None for the main one.
+    """
+
+    refuses: Callable[[Fact, Fact], str] = lambda master, port: ""
+    down: bool = False
+    cycled: bool = False
+    told: str = ""
+    table: Callable[[Fact], int | None] = lambda master: None
+
+
 class LinkKind(NamedTuple):
     """A kind of link: IFLA_INFO_KIND with its IFLA_INFO_DATA.
 
@@ -115,22 +132,50 @@ class LinkKind(NamedTuple):
     `replace(desired, live)`: attributes of `data`, or of every link, that this kind cannot change in place.
     `below`: the attribute that names another device by IFLA_LINK: `parent`, `peer`; empty where there is none.
     `home(fact)`: the namespace in which it is made, where that is not its own.
+    `option`: the kernel option that brings it, told where the kernel lacks it.
     `one_queue`: it is made with one queue each way, which spares it the waiting for RCU.
+    `whole`: what an update leaves out of IFLA_INFO_DATA the driver resets, so that an update carries all that is not
+        the default.
+    `bare`: what is the default is left out when one is made: in some modes the driver refuses to be told even that.
+    `sinks(fact)`: whether it goes down with the device below.
+    `mtu`, `txqueuelen`: what the driver gives it where nothing is stated; None where that depends.
     `make(fact)`: the request that makes it, where rtnetlink cannot; what else is stated is set afterwards.
-    `extra(attrs, env)`: the attributes of IFLA_INFO_DATA that need more than a format.
-    `decode_extra(data, attrs)`: reads them into `attrs`.
+    `extra(attrs, env)`: the attributes of IFLA_INFO_DATA that need more than a format; `more` are their names.
+    `decode_extra(data, attrs, view)`: reads them into `attrs`.
+    `shared`: what all links of this kind on one device below have in common.
+    `unstated`: what attributes beside `data` are where the file no longer states them; None where there is none.
     `requires`, `claims`: as in Kind, beside those of every link.
+    `ports`: what other links are to it as their master; None where it takes none.
     """
 
     name: str
     spec: type[Any] | None = None
+    option: str = ""
     data: tuple[Attr, ...] = ()
     replace: Callable[[Fact, Fact], frozenset[str]] = in_place
     below: str = ""
     home: Callable[[Fact], str] = lambda fact: fact.ref.ns
     one_queue: bool = False
+    whole: bool = False
+    bare: bool = False
+    sinks: Callable[[Fact], bool] = lambda fact: False
+    mtu: int | None = 1500
+    txqueuelen: int | None = 1000
     make: Callable[[Fact], Request] | None = None
     extra: Callable[[Mapping[str, Any], Env], bytes] | None = None
-    decode_extra: Callable[[dict[int, bytes], dict[str, Any]], None] | None = None
+    more: frozenset[str] = frozenset()
+    decode_extra: Callable[[dict[int, bytes], dict[str, Any], View], None] | None = None
+    shared: frozenset[str] = frozenset()
+    unstated: Mapping[str, Any] = MappingProxyType({})
     requires: Callable[[Fact, DesiredView], Iterable[Ref]] = nothing
     claims: Callable[[Fact], Iterable[tuple[Any, ...]]] = nothing
+    ports: Ports | None = None
+
+    @property
+    def own(self) -> frozenset[str]:
+        """The names of all that travels in IFLA_INFO_DATA."""
+        return self.more.union(attr.name for attr in self.data)
+
+    def default(self, name: str) -> Any:
+        """What the driver gives an attribute of IFLA_INFO_DATA where nothing is stated; None where that is not known."""
+        return next((attr.default for attr in self.data if attr.name == name), self.unstated.get(name))

@@ -33,12 +33,12 @@ from topo.kinds.ifla import (
     ONE_QUEUE,
     body,
 )
-from topo.kinds.kind import DesiredView, Kind, LinkKind
+from topo.kinds.kind import DesiredView, Kind, LinkKind, Ports
 from topo.kinds.link_decode import decode
 from topo.kinds.link_kinds import LINK_KINDS
 from topo.kinds.link_losses import takes
 from topo.kinds.veth import VETH_INFO_PEER, leads
-from topo.wire import MAC, NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, attr, attr_str, attr_u32, nest
+from topo.wire import IFINFOMSG, MAC, NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, attr, attr_str, attr_u32, nest
 
 __all__ = ["LINK", "leads"]
 
@@ -74,12 +74,12 @@ def _create(kind: LinkKind, fact: Fact, env: Env) -> Requests:
     home, attrs, parts = kind.home(fact), fact.attrs, []
     if kind.below == "parent":
         parts.append(attr_u32(IFLA_LINK, env.index(*attrs["parent"])))
-    data = b"".join(_data(kind, attrs, env))
+    data = b"".join(_data(kind, _told(kind, attrs) if kind.bare or kind.whole else attrs, env))
     info = attr_str(IFLA_INFO_KIND, kind.name) + (nest(IFLA_INFO_DATA, data) if data else b"")
     main = _first(kind, fact, env, home) + _master(fact, env) + b"".join(parts) + nest(IFLA_LINKINFO, info)
     index = env.assign(ns, ifname)
-    made = Rtnl(home, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body(index, main, up=attrs.get("up") or None))
-    return [made, *_afterwards(kind, fact, index)]
+    made = Rtnl(home, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body(index, main, up=_at_once(fact)))
+    return [made, *_afterwards(kind, fact, index, env)]
 
 
 def _create_veth(kind: LinkKind, fact: Fact, env: Env) -> Requests:
@@ -88,16 +88,17 @@ def _create_veth(kind: LinkKind, fact: Fact, env: Env) -> Requests:
     other = link(*fact.attrs["peer"])
     peer = env.desired(other)
     if not leads(fact, peer):
-        index, up = env.index(ns, ifname), fact.attrs.get("up") or None
+        index, up = env.index(ns, ifname), _at_once(fact)
         parts = _master(fact, env) + _alias(fact)
-        return [Rtnl(ns, RTM_NEWLINK, 0, body(index, parts, up=up))] if parts or up else []
+        first = [Rtnl(ns, RTM_NEWLINK, 0, body(index, parts, up=up))] if parts or up else []
+        return [*first, *_enslaved(fact, env)]
     home = kind.home(fact)
     index, other_index = env.assign(ns, ifname), env.assign(other.ns, other.key[0])
     end = body(other_index, _first(kind, peer or Fact(other, {}), env, home))
     info = attr_str(IFLA_INFO_KIND, "veth") + nest(IFLA_INFO_DATA, attr(VETH_INFO_PEER, end))
     main = _first(kind, fact, env, home) + _master(fact, env) + nest(IFLA_LINKINFO, info)
-    made = Rtnl(home, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body(index, main, up=fact.attrs.get("up") or None))
-    return [made, *_afterwards(kind, fact, index)]
+    made = Rtnl(home, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body(index, main, up=_at_once(fact)))
+    return [made, *_afterwards(kind, fact, index, env)]
 
 
 def _create_aside(make: Request, fact: Fact, env: Env) -> Requests:
@@ -106,9 +107,9 @@ def _create_aside(make: Request, fact: Fact, env: Env) -> Requests:
     def rest() -> Request:
         index = env.index(fact.ref.ns, fact.ref.key[0])
         parts = [*_settings(fact.attrs, _AT_ONCE), _mark(fact, env), _alias(fact), _master(fact, env)]
-        return Rtnl(fact.ref.ns, RTM_NEWLINK, 0, body(index, *parts, up=fact.attrs.get("up") or None))
+        return Rtnl(fact.ref.ns, RTM_NEWLINK, 0, body(index, *parts, up=_at_once(fact)))
 
-    return [make, rest]
+    return [make, rest, *_enslaved(fact, env)]
 
 
 def _first(kind: LinkKind, fact: Fact, env: Env, home: str) -> bytes:
@@ -122,13 +123,39 @@ def _first(kind: LinkKind, fact: Fact, env: Env, home: str) -> bytes:
     return b"".join(parts)
 
 
-def _afterwards(kind: LinkKind, fact: Fact, index: int) -> Iterator[Request]:
+def _afterwards(kind: LinkKind, fact: Fact, index: int, env: Env) -> Iterator[Request | Callable[[], Request]]:
     """What the kernel does not take in the message that makes a link."""
     parts = _alias(fact)
     if kind.name == "bridge" and "mtu" in fact.attrs:
         parts = attr_u32(IFLA_MTU, fact.attrs["mtu"]) + parts
     if parts:
         yield Rtnl(fact.ref.ns, RTM_NEWLINK, 0, body(index, parts))
+    yield from _enslaved(fact, env)
+
+
+def _at_once(fact: Fact) -> bool | None:
+    """The flag UP in the message that makes a link; not where its master takes only what is down."""
+    ports = _ports(fact)
+    return None if ports and ports.down else fact.attrs.get("up") or None
+
+
+def _enslaved(fact: Fact, env: Env) -> Iterator[Callable[[], Request]]:
+    """What can be said only once a link is the port of its master."""
+    ports, (ns, key) = _ports(fact), fact.ref[1:]
+    if ports is None:
+        return
+    if ports.down and (up := fact.attrs.get("up")) is not None:
+        yield lambda: Rtnl(ns, RTM_NEWLINK, 0, body(env.index(ns, key[0]), up=up))
+    master = env.desired(link(ns, fact.attrs["master"]))
+    if ports.told and master and master.attrs.get(ports.told) == (ns, key[0]):
+        told, name = master, ports.told
+        yield lambda: Rtnl(ns, RTM_NEWLINK, 0, body(env.index(ns, told.ref.key[0]), _info(told, (name,), env)))
+
+
+def _ports(fact: Fact | None) -> Ports | None:
+    """What the kind of its master asks of it; None where it has none, or a bridge."""
+    kind = LINK_KINDS.get(fact.attrs.get("_port_of", "")) if fact and fact.attrs.get("master") else None
+    return kind.ports if kind else None
 
 
 def _of_bridge(fact: Fact) -> dict[str, Any]:
@@ -159,19 +186,55 @@ def _update(new: Fact, old: Fact | None, names: Collection[str], env: Env) -> Re
         parts.append(attr_str(IFLA_IFALIAS, new.attrs["alias"] or ""))
     if "master" in names:
         parts.append(_master(new, env) or attr_u32(IFLA_MASTER, 0))
-    parts.append(_info(new, names, env))
+    if (info := _info(new, names, env, old)) and "mtu" not in names and _whole(new):
+        parts += _settings(new.attrs, ("mtu",))  # which the driver else works out anew
+    parts.append(info)
     up = bool(new.attrs["up"]) if "up" in names else None
+    if "master" in names:
+        return list(_moved(new, old, Rtnl(ns, RTM_NEWLINK, 0, body(index, *parts, up=up)), up, env))
     return [Rtnl(ns, RTM_NEWLINK, 0, body(index, *parts, up=up))] if up is not None or any(parts) else []
 
 
-def _info(fact: Fact, names: Collection[str], env: Env) -> bytes:
-    """IFLA_LINKINFO with what differs of the kind's own attributes; a kind's fixed ones are refused even if equal."""
+def _moved(
+    new: Fact, old: Fact | None, change: Rtnl, up: bool | None, env: Env
+) -> Iterator[Request | Callable[[], Request]]:
+    """A change of master; where one of the two wants its ports down, apart from the flag UP."""
+    coming, leaving = _ports(new), _ports(old)
+    was = bool(old and old.attrs.get("up"))
+    if not (coming and coming.down) and not (leaving and leaving.down):
+        yield change
+    else:
+        index = IFINFOMSG.unpack_from(change.body)[2]
+        if was and coming and coming.down:
+            yield change._replace(body=body(index, up=False))
+        yield change._replace(body=body(index, change.body[IFINFOMSG.size :]))
+        if not (coming and coming.down):
+            yield change._replace(body=body(index, up=was if up is None else up))
+    yield from _enslaved(new._replace(attrs={"up": was, **new.attrs}), env)
+
+
+def _whole(fact: Fact) -> bool:
+    """Whether an update of its own attributes carries all of them."""
+    kind = LINK_KINDS.get(fact.attrs.get("kind", ""))
+    return kind is not None and kind.whole
+
+
+def _info(fact: Fact, names: Collection[str], env: Env, old: Fact | None = None) -> bytes:
+    """IFLA_LINKINFO with what differs of the kind's own attributes; a kind's fixed ones are refused even if equal.
+
+    Where the driver resets what it is not told, all that is stated goes along, and what the `old` one has beside.
+    """
     kind = LINK_KINDS.get(fact.attrs.get("kind", ""))
     if kind is None:
         return b""
     changed = {name: fact.attrs[name] for name in names if name in fact.attrs}
+    whole = kind.whole and not changed.keys().isdisjoint(kind.own)
+    if whole:
+        changed = _told(kind, {**(old.attrs if old else {}), **fact.attrs})
     data = b"".join(_data(kind, changed, env))
-    return nest(IFLA_LINKINFO, attr_str(IFLA_INFO_KIND, kind.name), nest(IFLA_INFO_DATA, data)) if data else b""
+    if not data and not whole:
+        return b""
+    return nest(IFLA_LINKINFO, attr_str(IFLA_INFO_KIND, kind.name), nest(IFLA_INFO_DATA, data))
 
 
 # Parts of messages
@@ -184,6 +247,11 @@ def _data(kind: LinkKind, attrs: Mapping[str, Any], env: Env) -> Iterator[bytes]
             yield attr(nla, form.pack(value))
     if kind.extra:
         yield kind.extra(attrs, env)
+
+
+def _told(kind: LinkKind, attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """`attrs` without what the driver does by default: some refuse to be told even that."""
+    return {name: value for name, value in attrs.items() if name not in kind.own or value != kind.default(name)}
 
 
 def _settings(attrs: Mapping[str, Any], names: Collection[str]) -> Iterator[bytes]:
@@ -252,7 +320,7 @@ def describe(fact: Fact) -> str:
     words = str(attrs.get("kind") or "")
     if "id" in attrs:
         words += f" {attrs['id']}"
-    for name, join in (("peer", "to"), ("parent", "on"), ("dev", "on")):
+    for name, join in (("peer", "to"), ("parent", "on"), ("dev", "on"), ("link", "on")):
         if attrs.get(name):
             words += f" {join} {link(*attrs[name])}"
     return f"{words}, port of {attrs['master']}" if attrs.get("master") else words

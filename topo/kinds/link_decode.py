@@ -59,11 +59,14 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
         return Fact(Ref("namespace", ns), {"up": up}, own), Fact(Ref("link", ns, (ifname,)), attrs, FOREIGN)
     fact = Fact(Ref("link", ns, (ifname,)), attrs, own)
     info = attributes(found[IFLA_LINKINFO]) if IFLA_LINKINFO in found else {}
-    _kind(info, attrs)
-    if info.get(IFLA_INFO_SLAVE_KIND, b"")[:6] == b"bridge":
+    _kind(info, attrs, view)
+    port_of = info.get(IFLA_INFO_SLAVE_KIND, b"")
+    if port_of[:6] == b"bridge":
         data = info.get(IFLA_INFO_SLAVE_DATA, b"")
         if port := decode_port(data, Ref("port", ns, (ifname,)), attrs.get("kind"), own):
             return fact, port
+    elif port_of:
+        attrs["_port_of"] = STR.unpack(port_of)
     return (fact,)
 
 
@@ -92,7 +95,7 @@ def _link(found: dict[int, bytes], index: int, up: bool, group: int, view: View)
     return attrs
 
 
-def _kind(info: dict[int, bytes], attrs: dict[str, Any]) -> None:
+def _kind(info: dict[int, bytes], attrs: dict[str, Any], view: View) -> None:
     """The kind in IFLA_LINKINFO, and what is its own, into `attrs`."""
     if IFLA_INFO_KIND not in info:
         return
@@ -101,17 +104,17 @@ def _kind(info: dict[int, bytes], attrs: dict[str, Any]) -> None:
     if kind is not None:
         if kind.below:
             attrs[kind.below] = None
-        _own(kind, attributes(info.get(IFLA_INFO_DATA, b"")), attrs)
+        _own(kind, attributes(info.get(IFLA_INFO_DATA, b"")), attrs, view)
 
 
-def _own(kind: LinkKind, data: dict[int, bytes], attrs: dict[str, Any]) -> None:
+def _own(kind: LinkKind, data: dict[int, bytes], attrs: dict[str, Any], view: View) -> None:
     try:
         for name, nla, form, _ in kind.data:
             if nla in data:
                 attrs[name] = form.unpack(data[nla])
         if kind.decode_extra:
-            kind.decode_extra(data, attrs)
-    except (struct.error, IndexError, ValueError):
+            kind.decode_extra(data, attrs, view)
+    except (struct.error, LookupError, ValueError):
         return  # shorter than its type: a malformed message states nothing more
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from topo.changes import CREATE, UPDATE, Change
 from topo.facts import Fact, Live, Ref
+from topo.kinds.kind import LinkKind
+from topo.kinds.link_kinds import LINK_KINDS
 
 _LEAST_IPV6_MTU = 1280
 
@@ -28,6 +31,9 @@ def _updated(change: Change, have: Fact, live: Live) -> Iterator[Ref]:
     names = change.attrs
     if "up" in names and not want["up"]:
         yield from (fact.ref for fact in on if _drops_when_down(fact))
+        for above in live.above(have.ref):
+            if (fact := live.get(above)) and (kind := _kind(fact)) and kind.sinks(fact):
+                yield from (other.ref for other in live.on(above) if _drops_when_down(other))
     if "mac" in names:  # neigh_changeaddr: the permanent ones as well
         yield from (fact.ref for fact in on if fact.ref.kind == "neighbour")
     if "mtu" in names and want["mtu"] < _LEAST_IPV6_MTU:  # addrconf_notify takes the link from IPv6
@@ -35,8 +41,21 @@ def _updated(change: Change, have: Fact, live: Live) -> Iterator[Ref]:
         for above in live.above(have.ref):  # those of macvlans follow down
             if (fact := live.get(above)) and fact.attrs.get("parent") and fact.attrs.get("mtu", 0) > want["mtu"]:
                 yield from (other.ref for other in live.on(above) if _is_ipv6(other))
+    if "master" in names and have.attrs["up"] and _interrupted(have.attrs, want):
+        yield from (fact.ref for fact in on if _drops_when_down(fact))
     if "master" in names and have.attrs.get("master"):  # br_del_if: settings and FDB entries of the port
         yield from (f.ref for f in on if f.ref.kind == "port" or (f.ref.kind == "fdb" and f.ref.key[2] == "master"))
+
+
+def _kind(fact: Fact) -> LinkKind | None:
+    found: LinkKind | None = LINK_KINDS.get(fact.attrs.get("kind", ""))
+    return found
+
+
+def _interrupted(*ends: Mapping[str, Any]) -> bool:
+    """Whether a link goes down, if only for a moment, when it changes between these masters."""
+    kinds = (LINK_KINDS.get(attrs.get("_port_of", "")) for attrs in ends if attrs.get("master"))
+    return any(kind and kind.ports and (kind.ports.down or kind.ports.cycled) for kind in kinds)
 
 
 def _drops_when_down(fact: Fact) -> bool:

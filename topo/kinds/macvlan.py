@@ -9,20 +9,14 @@ from pydantic import Field
 from topo.facts import Fact
 from topo.kinds.kind import LinkKind
 from topo.kinds.spec import Device, InterfaceSpec, parent_field
-from topo.wire import U32, Attr, Format
+from topo.wire import U32, Attr, named
 
 Mode = Literal["private", "vepa", "bridge", "passthru"]
 
 IFLA_MACVLAN_MODE: Final = 1
 _MODES: Final = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # MACVLAN_MODE_* in linux/if_link.h
-_NAMES: Final = {number: name for name, number in _MODES.items()}
 
-MODE: Final = Attr(
-    "mode",
-    IFLA_MACVLAN_MODE,
-    Format(lambda name: U32.pack(_MODES[name]), lambda data: _NAMES.get(U32.unpack(data), str(U32.unpack(data)))),
-    "vepa",
-)
+MODE: Final = Attr("mode", IFLA_MACVLAN_MODE, named(U32, _MODES), "vepa")
 
 
 def replace(desired: Fact, live: Fact) -> frozenset[str]:
@@ -45,4 +39,14 @@ class Macvlan(InterfaceSpec):
     mode: Mode | None = Field(None, description="who of the parent's macvlans reach each other; unset, vepa")
 
 
-MACVLAN = LinkKind("macvlan", spec=Macvlan, data=(MODE,), replace=replace, below="parent", home=home, one_queue=True)
+MACVLAN = LinkKind(
+    "macvlan",
+    spec=Macvlan,
+    option="CONFIG_MACVLAN",
+    data=(MODE,),
+    replace=replace,
+    below="parent",
+    home=home,
+    one_queue=True,
+    mtu=None,
+)

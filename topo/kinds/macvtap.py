@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from topo.kinds.kind import LinkKind
-from topo.kinds.macvlan import MODE, Mode, home, replace
+from topo.kinds.macvlan import MACVLAN, Mode
 from topo.kinds.spec import Device, InterfaceSpec, parent_field
 
 
@@ -19,4 +18,4 @@ class Macvtap(InterfaceSpec):
     mode: Mode | None = Field(None, description="who of the parent's macvtaps reach each other; unset, vepa")
 
 
-MACVTAP = LinkKind("macvtap", spec=Macvtap, data=(MODE,), replace=replace, below="parent", home=home, one_queue=True)
+MACVTAP = MACVLAN._replace(name="macvtap", spec=Macvtap, option="CONFIG_MACVTAP", txqueuelen=500)

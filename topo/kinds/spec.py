@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
@@ -61,7 +62,8 @@ class InterfaceSettings(BaseModel):
 class InterfaceSpec(InterfaceSettings):
     """An entry of `interfaces`: a kind, the kind's own settings, and those of every interface."""
 
-    settings: ClassVar[frozenset[str]] = frozenset({"kind", *InterfaceSettings.model_fields})
+    settings: ClassVar[frozenset[str]] = frozenset({"kind", "ports", *InterfaceSettings.model_fields})
+    cannot: ClassVar[Mapping[str, str]] = {}  # settings of every interface that this kind does not take, and why
 
     def attributes(self, ns: str) -> dict[str, Any]:
         """The link fact's attributes that the kind's own settings state, for an interface in namespace `ns`."""
@@ -71,6 +73,10 @@ class InterfaceSpec(InterfaceSettings):
             above, colon, ifname = stated["parent"].rpartition(":")
             stated["parent"] = (above if colon else ns, ifname)
         return stated
+
+
+def ports_field() -> Any:
+    return Field(default_factory=list, description="interfaces to enslave: those of this namespace, or existing ones")
 
 
 def parent_field() -> Any:

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from topo.kinds.kind import LinkKind
-from topo.kinds.tun import DATA, TunTap, decode_extra, make, replace
+from topo.kinds.tun import TUN, TunTap
 
 
 class TapSpec(TunTap):
@@ -16,4 +15,4 @@ class TapSpec(TunTap):
     kind: Literal["tap"] = Field(description="a TAP device: Ethernet frames")
 
 
-TAP = LinkKind("tap", spec=TapSpec, data=DATA, replace=replace, make=make, decode_extra=decode_extra)
+TAP = TUN._replace(name="tap", spec=TapSpec, mtu=1500, txqueuelen=1000)

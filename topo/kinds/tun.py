@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, StrictBool, StrictInt
 
 from topo.changes import Tun
 from topo.facts import Fact
-from topo.kinds.kind import LinkKind
+from topo.kinds.kind import LinkKind, View
 from topo.kinds.spec import InterfaceSpec
 from topo.wire import BOOL, U32, Attr
 
@@ -36,7 +36,7 @@ def replace(_desired: Fact, _live: Fact) -> frozenset[str]:
     return frozenset(attr.name for attr in DATA)
 
 
-def decode_extra(data: dict[int, bytes], attrs: dict[str, Any]) -> None:
+def decode_extra(data: dict[int, bytes], attrs: dict[str, Any], _: View) -> None:
     if data.get(IFLA_TUN_TYPE, b"")[:1] == bytes([_IFF_TAP]):
         attrs["kind"] = "tap"
 
@@ -84,4 +84,14 @@ class TunSpec(TunTap):
     kind: Literal["tun"] = Field(description="a TUN device: IP packets")
 
 
-TUN = LinkKind("tun", spec=TunSpec, data=DATA, replace=replace, make=make, decode_extra=decode_extra)
+TUN = LinkKind(
+    "tun",
+    spec=TunSpec,
+    option="CONFIG_TUN",
+    data=DATA,
+    replace=replace,
+    mtu=None,
+    txqueuelen=500,  # TUN_READQ_SIZE
+    make=make,
+    decode_extra=decode_extra,
+)

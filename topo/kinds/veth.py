@@ -30,4 +30,4 @@ def replace(_desired: Fact, _live: Fact) -> frozenset[str]:
     return frozenset({"peer"})
 
 
-VETH = LinkKind("veth", replace=replace, below="peer", home=home, one_queue=True)
+VETH = LinkKind("veth", option="CONFIG_VETH", replace=replace, below="peer", home=home, one_queue=True)

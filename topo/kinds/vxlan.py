@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from topo.changes import Env
 from topo.facts import Fact, Ref, link
-from topo.kinds.kind import DesiredView, LinkKind
+from topo.kinds.kind import DesiredView, LinkKind, View
 from topo.wire import AF_INET, AF_INET6, BE16, BOOL, U8, U32, Attr, attr, attr_u32, pack_ip, unpack_ip
 
 # IFLA_VXLAN_* in linux/if_link.h
@@ -72,7 +72,7 @@ def extra(attrs: Mapping[str, Any], env: Env) -> bytes:
     return b"".join(parts)
 
 
-def decode_extra(data: dict[int, bytes], attrs: dict[str, Any]) -> None:
+def decode_extra(data: dict[int, bytes], attrs: dict[str, Any], _: View) -> None:
     group, local = data.get(GROUP) or data.get(GROUP6), data.get(LOCAL) or data.get(LOCAL6)
     if group:
         attrs["group"] = unpack_ip(group)
@@ -96,11 +96,15 @@ def claims(fact: Fact) -> Iterable[tuple[Any, ...]]:
 
 VXLAN = LinkKind(
     "vxlan",
+    option="CONFIG_VXLAN",
+    mtu=None,
     data=DATA,
     replace=replace,
     below="dev",
     home=home,
     extra=extra,
+    more=frozenset({"dev", "group", "local"}),
+    unstated={"created_in": None},
     decode_extra=decode_extra,
     requires=requires,
     claims=claims,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from topo.changes import CREATE, DELETE, OWNER, REPLACE, UPDATE, Change, Op
 from topo.errors import CycleError
-from topo.facts import Desired, Fact, Facts, Live, Ref, lasting, link, links_of, namespace
+from topo.facts import BELOW, Desired, Fact, Facts, Live, Ref, lasting, link, links_of, namespace
 from topo.kinds.address import deleted_first
 from topo.kinds.kind import nothing
 from topo.kinds.registry import KINDS, LINK_KINDS
@@ -26,7 +26,6 @@ from topo.planning.underlay import handovers
 Edges = Iterator[tuple[int, int]]
 
 _OTHER_CHANNELS: Final = frozenset({"namespace", "sysctl", "nft"})
-_BELOW: Final = ("peer", "parent", "dev")
 
 
 def ops(changes: Iterable[Change], live: Live) -> list[Op]:
@@ -156,7 +155,7 @@ def within_namespaces(order: Ordering) -> Edges:
             continue
         around = {op.ref.ns}
         if op.ref.kind == "link" and op.old is not None:
-            around |= {op.old.attrs[name][0] for name in _BELOW if isinstance(op.old.attrs.get(name), tuple)}
+            around |= {op.old.attrs[name][0] for name in BELOW if isinstance(op.old.attrs.get(name), tuple)}
         for ns in around:
             j = order.breaks.get(namespace(ns))
             if j is not None:

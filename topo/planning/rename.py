@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Final
 
-from topo.facts import ON_LINK, OWN, Fact, Facts, Live, Ref, link
+from topo.facts import BELOW, ON_LINK, OWN, Fact, Facts, Live, Ref, link
 from topo.planning.compare import replaced
 
 Names = dict[Ref, Ref]
@@ -180,7 +180,7 @@ def _moved_link(attrs: dict[str, Any], ns: str, names: Names, name: Callable[[An
     changed = dict(attrs)
     if changed.get("master"):
         changed["master"] = name(changed["master"])
-    for below in ("peer", "parent", "dev"):
+    for below in (*BELOW, "link", "primary"):
         value = changed.get(below)
         if isinstance(value, tuple) and (new := names.get(link(*value))):
             changed[below] = (new.ns, *new.key)

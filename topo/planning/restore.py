@@ -15,12 +15,6 @@ from topo.planning.underlay import put_back
 _DEFAULTS: dict[str, Any] = {"mtu": 1500, "txqueuelen": 1000, "alias": ""}
 """What the kernel gives a link where nothing is stated (ether_setup in net/ethernet/eth.c)."""
 
-_NOT_ETHERNET = frozenset({"vxlan", "macvlan", "macvtap", "ipvlan", "vlan", "tun", "wireguard"})
-"""Their MTU comes from the device below, or is not Ethernet's."""
-
-_TXQUEUELEN: dict[str, int] = {"tun": 500, "ifb": 32, "macvtap": 500}
-"""Where it is not Ethernet's (drivers/net: TUN_READQ_SIZE of tun.c and tap.c, TX_Q_LIMIT of ifb.c)."""
-
 
 def goal(desired: Desired, live: Live, previous: Desired | None, restore: Facts) -> tuple[Facts, frozenset[Ref]]:
     """What is to be reached, and which of it is put back: the desired facts themselves where there is nothing to put back."""
@@ -60,17 +54,13 @@ def _dropped(desired: Desired, live: Live, previous: Desired, restore: Facts) ->
 
 def defaults(have: Fact) -> dict[str, Any]:
     """The values that the kernel gives such a link when nothing is stated."""
-    kind = have.attrs.get("kind")
+    kind = LINK_KINDS.get(have.attrs.get("kind", ""))
     known = {name: value for name, value in _DEFAULTS.items() if name in have.attrs}
-    if kind in _NOT_ETHERNET:
-        known.pop("mtu", None)
-    if "txqueuelen" in known:
-        known["txqueuelen"] = _TXQUEUELEN.get(str(kind), known["txqueuelen"])
-    if kind == "vxlan":
-        known["created_in"] = None
-    if kind in LINK_KINDS:
-        known.update((a.name, a.default) for a in LINK_KINDS[str(kind)].data if a.default is not None)
-    return known
+    if kind is None:
+        return known
+    known |= {name: getattr(kind, name) for name in ("mtu", "txqueuelen") if name in known}
+    known.update((a.name, a.default) for a in kind.data)
+    return {**{name: value for name, value in known.items() if value is not None}, **kind.unstated}
 
 
 def _original(ref: Ref, original: Fact, desired: Desired, live: Live, previous: Desired | None) -> Fact | None:
@@ -89,9 +79,10 @@ def _original(ref: Ref, original: Fact, desired: Desired, live: Live, previous: 
     if ref.kind == "link":
         was = previous.facts.get(ref) if previous else None
         names = was.attrs if was else original.attrs
-        return Fact(
-            ref, {name: original.attrs[name] for name in names if name in stated(original.attrs)}, original.origin
-        )
+        attrs = {name: original.attrs[name] for name in names if name in stated(original.attrs)}
+        if "_port_of" in original.attrs:  # which tells how it becomes a port of its former master again
+            attrs["_port_of"] = original.attrs["_port_of"]
+        return Fact(ref, attrs, original.origin)
     if ref.kind == "route" and original.origin == FOREIGN:
         return put_back(original, live)
     return Fact(ref, dict(original.attrs), original.origin)

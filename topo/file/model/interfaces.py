@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from functools import reduce
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,35 +18,17 @@ LATER_KINDS: Final = frozenset(
     [
         "bareudp",
         "batadv",
-        "bond",
-        "dummy",
         "erspan",
-        "geneve",
-        "gre",
-        "gretap",
         "gtp",
         "hsr",
         "ip6erspan",
-        "ip6gre",
-        "ip6gretap",
-        "ip6tnl",
-        "ipip",
         "ipoib",
-        "ipvlan",
-        "ipvtap",
         "macsec",
         "netdevsim",
-        "nlmon",
-        "sit",
         "team",
-        "vcan",
-        "vlan",
-        "vrf",
-        "vti",
         "vti6",
         "vxcan",
         "wireguard",
-        "xfrm",
     ]
 )
 """Kinds of link that iproute2 knows and topo does not make yet."""
@@ -95,7 +78,12 @@ def _interface(value: Any) -> Any:
     if kind in LATER_KINDS and kind not in ENTRIES:
         raise wrong(f"kind {kind!r} is not built in yet", "kind", value=kind)
     if kind not in ENTRIES:
-        raise wrong(f"kind {kind!r} is not known: {', '.join(sorted(ENTRIES))} are", "kind", value=kind)
+        near = get_close_matches(kind, ENTRIES, 1)
+        which = f"is {near[0]!r} meant?" if near else f"{', '.join(sorted(ENTRIES))} are"
+        raise wrong(f"kind {kind!r} is not known: {which}", "kind", value=kind)
+    for name, why in ENTRIES[kind].cannot.items():
+        if value.get(name) is not None:
+            raise wrong(f"a {kind} takes no `{name}`: {why}", name, value=value[name])
     return ENTRIES[kind].model_validate(value)
 
 

@@ -1,0 +1,159 @@
+"""The cases of kinds of link that only a full kernel has: on the real kernel they run under `nox -s kernels` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from conformance.case import Case, State, each, underlay
+from conformance.links import again, changes, link_case
+from conformance.tunnels import tunnel_cases
+from topo.facts import Fact, link
+
+
+def full_link_cases(ns: str) -> list[Case]:
+    """Every one of them, in this namespace."""
+    return [
+        *(_dummy(ns), _vlan(ns), _ipvlan(ns, "ipvlan"), _ipvlan(ns, "ipvtap"), _vrf(ns), _bond(ns), _geneve(ns)),
+        *(bare(ns, "nlmon"), bare(ns, "vcan")),
+        *tunnel_cases(ns),
+    ]
+
+
+def _geneve(ns: str) -> Case:
+    own = {
+        **each("id", 7, 8),
+        **each("remote", "10.9.0.2", "10.9.0.3", "fd09::2"),
+        **each("port", 6082, 6083),
+        **each("ttl", 9, 10, 0),
+        **each("tos", 4, 8),
+        **each("df", "unset", "set", "inherit"),
+    }
+    made = "type geneve id {} remote 10.9.0.2 dstport {}"
+    by_hand = {
+        "id": again(made.format(9, 6082)),
+        "port": again(made.format(7, 6089)),
+        **changes("geneve id 7", remote="remote 10.9.0.8", ttl="remote 10.9.0.2 ttl 50", tos="remote 10.9.0.2 tos 12"),
+        **changes("geneve id 7", df="remote 10.9.0.2 df set"),
+    }
+    base = {"id": 7, "remote": "10.9.0.2", "port": 6082}
+    return link_case(ns, "geneve", base, own, by_hand, around=underlay(ns), full=True)
+
+
+def bare(ns: str, kind: str) -> Case:
+    """A kind with nothing of its own, and no Ethernet."""
+    no = {"mac": "it has no Ethernet", "master": "a bridge takes Ethernet only"}
+    own = {**each("kind", kind, "dummy"), **each("mtu", 2060, 16)} if kind == "vcan" else each("kind", kind, "dummy")
+    by_hand = {"kind": again("type dummy")} | (
+        {"mtu": ("ip link set c0 down", "ip link set c0 mtu 72")} if kind == "vcan" else {}
+    )
+    return link_case(ns, kind, {}, own, by_hand, no, full=True)
+
+
+def a_link(ns: str, ifname: str, kind: str, **attrs: Any) -> Fact:
+    return Fact(link(ns, ifname), {"kind": kind, "up": True, "master": None, **attrs})
+
+
+def _dummy(ns: str) -> Case:
+    """It goes from each kind of master to each other."""
+    bond = a_link(ns, "o0", "bond", mode="active-backup")
+    masters: tuple[State, ...] = (
+        {"master": None},
+        {"master": "b0"},
+        {"master": "r0", "_port_of": "vrf"},
+        {"master": "o0", "_port_of": "bond"},
+    )
+    own = {**each("kind", "dummy", "bridge"), "master": masters}
+    by_hand = {"kind": again("type bridge"), "master": ("ip link set c0 master r0",)}
+    return link_case(ns, "dummy", {}, own, by_hand, around=(bond, a_link(ns, "r0", "vrf", table=77)), full=True)
+
+
+def _vlan(ns: str) -> Case:
+    flags = ("gvrp", "mvrp", "loose_binding", "bridge_binding")
+    own = {
+        **each("parent", (ns, "u0"), (ns, "u5")),
+        **each("id", 5, 6),
+        **each("protocol", "802.1Q", "802.1ad"),
+        **each("reorder_hdr", True, False),
+        **{name: states for flag in flags for name, states in each(flag, False, True).items()},
+    }
+    by_hand = {
+        "parent": again("link u5 type vlan id 5"),
+        "id": again("link u0 type vlan id 9"),
+        "protocol": again("link u0 type vlan id 5 protocol 802.1ad"),
+        **changes("vlan", reorder_hdr="reorder_hdr off", **{flag: f"{flag} on" for flag in flags}),
+    }
+    return link_case(ns, "vlan", {"parent": (ns, "u0"), "id": 5}, own, by_hand, around=underlay(ns), full=True)
+
+
+def _ipvlan(ns: str, kind: str) -> Case:
+    own = {
+        **each("parent", (ns, "u0"), (ns, "u5")),
+        **each("mode", "l2", "l3", "l3s"),
+        **each("flags", "bridge", "private", "vepa"),
+    }
+    by_hand = {
+        "parent": again(f"link u5 type {kind} mode l2"),
+        "mode": (f"ip link set c0 type {kind} mode l3",),
+        "flags": (f"ip link set c0 type {kind} mode l2 private",),
+    }
+    base = {"parent": (ns, "u0"), "mode": "l2", "flags": "bridge"}
+    no = {"mac": "it has its parent's (EOPNOTSUPP)", "master": "a bridge refuses it (EINVAL)"}
+    return link_case(ns, kind, base, own, by_hand, no, underlay(ns), full=True)
+
+
+def _vrf(ns: str) -> Case:
+    no = {"master": "a VRF is no port (EINVAL)"}
+    return link_case(
+        ns, "vrf", {"table": 10}, each("table", 10, 11), {"table": again("type vrf table 12")}, no, full=True
+    )
+
+
+def _bond(ns: str) -> Case:
+    def ports(fact: Fact) -> Iterable[Fact]:
+        return [a_link(ns, name, "dummy", master="c0", _port_of="bond") for name in ("p0", "p1")]
+
+    lacp, arp = {"mode": "802.3ad"}, {"arp_interval": 100}
+    own = {
+        **each("mode", "active-backup", "balance-xor", "802.3ad"),
+        **each("miimon", 100, 50),
+        **each("updelay", 200, 300, also={"miimon": 100}),
+        **each("downdelay", 200, 0, also={"miimon": 100}),
+        **each("arp_interval", 100, 200),
+        **each("arp_ip_target", ("10.9.0.2",), ("10.9.0.3", "10.9.0.4"), also=arp),
+        **each("arp_validate", "none", "active", "filter", also=arp),
+        **each("primary", (ns, "p0"), (ns, "p1"), None),
+        **each("primary_reselect", "always", "better"),
+        **each("fail_over_mac", "none", "active"),
+        **each("xmit_hash_policy", "layer2", "layer3+4", also={"mode": "balance-xor"}),
+        **each("resend_igmp", 1, 2),
+        **each("num_grat_arp", 1, 2),
+        **each("all_slaves_active", False, True),
+        **each("min_links", 0, 1),
+        **each("lacp_rate", "slow", "fast", also=lacp),
+        **each("ad_select", "stable", "bandwidth", also=lacp),
+    }
+    made = "type bond mode {}"
+    by_hand = {
+        **changes(
+            "bond",
+            miimon="miimon 70",
+            updelay="updelay 400",
+            downdelay="downdelay 300",
+            arp_interval="arp_interval 300",
+            arp_ip_target="arp_ip_target 10.9.0.9",
+            arp_validate="arp_validate all",
+            primary="primary p1",
+            primary_reselect="primary_reselect failure",
+            resend_igmp="resend_igmp 3",
+            num_grat_arp="num_grat_arp 3",
+            all_slaves_active="all_slaves_active 1",
+            min_links="min_links 2",
+        ),
+        "mode": again(made.format("balance-rr")),
+        "fail_over_mac": again(made.format("active-backup fail_over_mac follow")),
+        "xmit_hash_policy": again(made.format("balance-xor xmit_hash_policy layer2+3")),
+        "lacp_rate": again(made.format("802.3ad lacp_rate fast")),
+        "ad_select": again(made.format("802.3ad ad_select count")),
+    }
+    return link_case(ns, "bond", {"mode": "active-backup"}, own, by_hand, beside=ports, full=True)

@@ -1,0 +1,66 @@
+"""What the kernel lacks is refused before anything is touched: exit 5, the place, the kind, the kernel option."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sandbox.host import Host
+
+from topo.changes import CREATE, Change
+from topo.errors import LackingError
+from topo.facts import HOST, Desired, Fact, link
+from topo.kernel import features, rtnl
+from topo.kinds.link_kinds import LINK_KINDS
+
+ENTRIES = {
+    "dummy": ("CONFIG_DUMMY", ""),
+    "bond": ("CONFIG_BONDING", ""),
+    "vrf": ("CONFIG_NET_VRF", "table: 7"),
+    "vlan": ("CONFIG_VLAN_8021Q", "parent: lo, id: 7"),
+    "macvlan": ("CONFIG_MACVLAN", "parent: br0"),
+}
+
+
+@pytest.mark.parametrize("kind", ENTRIES)
+def test_what_ip_cannot_make_is_refused_and_nothing_else(host: Host, kind: str) -> None:
+    """iproute2 says whether this kernel knows the kind; where it does, it is made."""
+    option, more = ENTRIES[kind]
+    words = f"kind: {kind}, {more}" if more else f"kind: {kind}"
+    text = f"topology: lab\nnamespaces:\n  web:\n    bridges: {{br0: {{}}}}\n    interfaces:\n      x0: {{{words}}}\n"
+    if kind == "vlan":
+        text = text.replace("parent: lo", "parent: br0")
+    path = host.file(text)
+    refusal = host.refusal(f"ip link add x9 type {kind}")
+    lacks = "Unknown device type" in refusal
+    if not refusal:
+        host.run("ip link del x9")
+    before = host.everywhere()
+    result = host.topo("apply", path)
+    if not lacks:
+        assert result.code == 0, result.text
+        host.ok("destroy", path)
+        return
+    assert result.code == 5, result.text
+    assert f"{path}:6:7: namespaces.web.interfaces.x0: " in result.err
+    assert f"no links of kind {kind}" in result.err
+    assert option in result.err
+    assert host.everywhere() == before
+    assert host.topo("list", "--output", "json").json()["topologies"] == []
+    (place,) = json.loads(host.topo("apply", path, "--output", "json").out)["diagnostics"]
+    assert (place["line"], place["path"]) == (6, "namespaces.web.interfaces.x0")
+
+
+def test_a_kind_that_no_kernel_has(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The question to the kernel makes nothing, and is answered on every one."""
+    none = LINK_KINDS["macvlan"]._replace(name="nosuchkind", option="CONFIG_NOSUCHKIND")
+    monkeypatch.setitem(LINK_KINDS._found, "nosuchkind", none)
+    facts = [Fact(link(HOST, name), {"kind": name}) for name in ("nosuchkind", "macvlan", "veth", "bridge", "vxlan")]
+    changes = [Change(CREATE, fact.ref, fact, None) for fact in facts]
+    before = host.snapshot()
+    with rtnl.open_socket() as sock, pytest.raises(LackingError) as error:
+        features.require(sock, changes, Desired("lab", {fact.ref: fact for fact in facts}))
+    (diagnostic,) = error.value.diagnostics
+    assert "nosuchkind" in diagnostic.message
+    assert "CONFIG_NOSUCHKIND" in diagnostic.hint
+    assert host.snapshot() == before

@@ -1,0 +1,51 @@
+"""GRE: IP in IP with a GRE header between (RFC 2784, RFC 2890, net/ipv4/ip_gre.c)."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import Field, StrictBool
+
+from topo.kinds.tunnel import (
+    KEYS,
+    TUNNEL,
+    UNKEYED,
+    Keyed,
+    Outer4,
+    TunnelSpec,
+    ends,
+    gre_flags,
+    gre_unflag,
+    outer,
+)
+from topo.wire import BOOL, Attr
+
+DATA: Final = (*ends(6, 7), *outer(8, 9, 10), Attr("ignore_df", 19, BOOL, False))  # IFLA_GRE_*
+
+
+class GreSettings(Keyed, Outer4):
+    """What gre and gretap have in common."""
+
+    ignore_df: StrictBool | None = Field(
+        None, description="whether packets with the don't-fragment flag are fragmented"
+    )
+
+
+class Gre(GreSettings):
+    """A GRE tunnel."""
+
+    cannot = TunnelSpec.flat
+
+    kind: Literal["gre"] = Field(description="IP packets in GRE over IPv4")
+
+
+GRE = TUNNEL._replace(
+    name="gre",
+    spec=Gre,
+    option="CONFIG_NET_IPGRE",
+    data=DATA,
+    extra=gre_flags,
+    more=TUNNEL.more | KEYS,
+    unstated=UNKEYED,
+    decode_extra=gre_unflag,
+)
