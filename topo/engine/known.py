@@ -10,6 +10,7 @@ from topo.engine import record as records
 from topo.engine.record import DamagedError, Record
 from topo.errors import InputError, TopoError
 from topo.facts import HOST, Desired, Facts, Ref, namespace
+from topo.file.earlier import other_version
 from topo.file.lowering import lower
 from topo.file.model import Topology
 from topo.planning.ownership import BY_PROTOCOL
@@ -26,7 +27,8 @@ class Lowered:
         for desired in self._known:
             if desired.document == document:
                 return desired
-        self._known.append(lower(Topology.model_validate(document)))
+        like = (found for desired in self._known if (found := other_version(desired, document)))
+        self._known.append(next(like, None) or lower(Topology.model_validate(document)))
         return self._known[-1]
 
 
