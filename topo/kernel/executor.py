@@ -15,7 +15,7 @@ from typing import Final
 from topo.changes import CREATE, DELETE, OWNER, Conntrack, Netns, Nft, Op, Request, Rtnl, Sysctl, Tun
 from topo.errors import KernelError
 from topo.facts import FOREIGN, OWN, Desired, Fact, Ref, doomed, link, mark
-from topo.kernel import acquaintances, announce, conntrack, detour, netns, rtnl, sysctl, tun
+from topo.kernel import acquaintances, announce, conntrack, detour, netconf, netns, rtnl, sysctl, tun
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.spaces import Space, Spaces
 from topo.kinds.ifla import IFLA_GROUP, body
@@ -222,7 +222,7 @@ class Executor:
             self._netns(op, request)
         elif isinstance(request, Sysctl):
             self.spaces.enter(request.ns)
-            if op.old is None and (value := sysctl.read(request.path)) is not None:
+            if op.old is None and (value := self._sysctl(request)) is not None:
                 self._before.append(Fact(op.ref, {"value": value}, FOREIGN))
             sysctl.write(request.path, request.value, request.optional)
         elif isinstance(request, Nft):
@@ -234,6 +234,11 @@ class Executor:
             self._known(space, request.ifname, tun.make(request, partial(self._claim, space)))
         if self.progress and len(self._done) % _PACKED == 0:
             self.progress(len(self._done), self._total, f"{op.verb} {op.ref}")
+
+    def _sysctl(self, request: Sysctl) -> str | None:
+        """What it is now; this thread is in its namespace."""
+        value = netconf.value(self.spaces.get(request.ns), request.path, {})
+        return sysctl.read(request.path) if value is None else value
 
     def _claim(self, space: Space, index: int) -> None:
         """Mark a link as topo's. Raises KernelError, OSError."""

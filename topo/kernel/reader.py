@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from topo.errors import Diagnostic, InputError
 from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, former, mark, namespace
-from topo.kernel import entries, netns, nftables, rtnl, sysctl, tables
+from topo.kernel import entries, netconf, netns, nftables, rtnl, sysctl, tables
 from topo.kernel.joining import drop_own_entries, join_links
 from topo.kernel.spaces import Space, Spaces
 from topo.kinds.address import of_kernel
@@ -75,7 +75,8 @@ class Reader:
         self.facts: Facts = {}
         self.wants: dict[str, Wants] = {HOST: Wants(set(), set(), [], [])}
         sources = (desired,) if previous is desired else (previous, desired)
-        for source in sources:
+        known_all = previous is None or previous.facts.keys() <= desired.facts.keys()  # as after most edits
+        for source in (desired,) if known_all else sources:
             self._want_all(source.facts if source else ())
         for source in sources:
             for ref in (*source.external, *source.take_over.values()) if source else ():
@@ -86,7 +87,7 @@ class Reader:
     def _want_all(self, refs: Iterable[Ref]) -> None:
         """Entries of a table want no more than that it is read."""
         seen: set[tuple[str, str]] = set()
-        for ref in refs:
+        for ref in refs if self.only is None else [ref for ref in refs if ref[1] in self.only]:
             if ref[0] not in _ENTRIES or ref[:2] not in seen:
                 seen.add(ref[:2])
                 self._want(ref)
@@ -98,7 +99,7 @@ class Reader:
         wants.kinds.add(ref.kind)
         if ref.kind == "link":
             wants.links.add(ref.key[0])
-        elif ref.kind in ("sysctl", "nft"):
+        elif ref.kind in ("sysctl", "nft", "shaping"):
             wants.refs.append(ref)
         elif ref.kind == "address" and (ref.key[0] == "lo" or ref.key[1].startswith("fe80:")):
             wants.kernels.append(ref)
@@ -279,9 +280,8 @@ class Reader:
                 self._dump(space, view, kind, request, bodies)
         if "shaping" in kinds:
             self._shaping(space, view)
-        for ref in wants.refs:
-            if ref.kind == "sysctl" and "sysctl" in kinds:
-                self._sysctl(ref)
+        if "sysctl" in kinds:
+            self._sysctls(space, [ref for ref in wants.refs if ref.kind == "sysctl"])
         if "nft" in kinds:
             self._nft(space)
 
@@ -330,21 +330,21 @@ class Reader:
 
     def _shaping(self, space: Space, view: _View) -> None:
         entries.keep("shaping", rtnl.dump(space.sock, RTM_GETQDISC, TCMSG.pack(0, 0, 0, 0, 0)), view, self.facts)
-        for source in (self.desired, self.previous):
-            for ref in source.facts if source else ():
-                if ref.kind == "shaping" and ref.ns == space.name and ref not in self.facts:
-                    index = space.indexes.get(ref.key[0])
-                    if index:
-                        body = TCMSG.pack(0, index, 0, 0, 0)
-                        entries.keep("shaping", rtnl.dump(space.sock, RTM_GETTCLASS, body), view, self.facts)
+        for ref in self.wants[space.name].refs:
+            if ref.kind == "shaping" and ref not in self.facts and (index := space.indexes.get(ref.key[0])):
+                body = TCMSG.pack(0, index, 0, 0, 0)
+                entries.keep("shaping", rtnl.dump(space.sock, RTM_GETTCLASS, body), view, self.facts)
 
-    def _sysctl(self, ref: Ref) -> None:
-        if ref in self.facts:
-            return
-        self.spaces.enter(ref.ns)
-        value = sysctl.read(ref.key[0])
-        if value is not None or sysctl.needless(self.desired.facts.get(ref), self.facts):
-            self.facts[ref] = Fact(ref, {"value": value}, FOREIGN)
+    def _sysctls(self, space: Space, refs: Iterable[Ref]) -> None:
+        told: netconf.Answers = {}
+        for ref in refs:
+            if ref in self.facts:
+                continue
+            if (value := netconf.value(space, ref.key[0], told)) is None:
+                self.spaces.enter(ref.ns)
+                value = sysctl.read(ref.key[0])
+            if value is not None or sysctl.needless(self.desired.facts.get(ref), self.facts):
+                self.facts[ref] = Fact(ref, {"value": value}, FOREIGN)
 
     def _nft(self, space: Space) -> None:
         family, table = "inet", f"topo-{self.desired.name}"
