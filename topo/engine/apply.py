@@ -261,10 +261,11 @@ class _Run:
         before = state.previous
         if not self.destroying:
             before = known.together(before, state.desired) if before and before is not state.desired else state.desired
-        desired, restore, where = state.desired, self.restore, touched(state.plan.changes)
+        desired, restore = state.desired, self.restore
+        where = {} if self.destroying else touched(state.plan.changes)
         links = None in where.values()
         everywhere = links and where.keys() >= {ref.ns for ref in desired.facts}
-        if desired.take_over or (links and desired.underlay_mtu) or everywhere:
+        if self.destroying or desired.take_over or (links and desired.underlay_mtu) or everywhere:
             live = self.kernel.read(desired, before)
             desired = resolve(desired, live, restore)
         else:

@@ -19,6 +19,7 @@ from topo.wire import (
     BE16,
     MAC,
     NDMSG,
+    NLATTR,
     NLM_F_APPEND,
     NLM_F_CREATE,
     NLM_F_REPLACE,
@@ -41,6 +42,8 @@ _FLAGS: Final = {"master": NTF_MASTER, "self": NTF_SELF}
 FLOOD: Final = "00:00:00:00:00:00"
 _ZEROS: Final = bytes(6)
 _ATTRIBUTES: Final = frozenset({NDA_DST, NDA_LLADDR, 3})  # and NDA_CACHEINFO
+_FIRST: Final = NLATTR.pack(10, NDA_LLADDR)  # the kernel writes it first, in 12 bytes
+_SECOND: Final = NLATTR.pack(8, NDA_MASTER)
 
 
 def _is_group(mac: str) -> bool:
@@ -86,6 +89,8 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
     family, index, state, flags, _ = NDMSG.unpack_from(data, offset)
     if family != AF_BRIDGE or not state & (NUD_NOARP | NUD_PERMANENT):
         return ()
+    if _of_kernel(data, offset + NDMSG.size, end, state, flags):
+        return ()
     found = attributes(data, offset + NDMSG.size, end)
     ifname, lladdr = view.ifname(index), found.get(NDA_LLADDR, b"")
     if ifname is None or len(lladdr) != 6:
@@ -108,6 +113,16 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
         attrs["_vlan"] = U16.unpack(found[NDA_VLAN])
         key += (f"vlan {attrs['_vlan']}",)
     return (Fact(Ref("fdb", view.ns, key), attrs, STATIC),)
+
+
+def _of_kernel(data: bytes, at: int, end: int, state: int, flags: int) -> bool:
+    """Whether it is one of the entries that each port of a bridge has by itself, without a walk over its attributes:
+    groups in the device's own list, and in the bridge's table the address of the port."""
+    if data[at : at + 4] != _FIRST:
+        return False
+    if end - at == 12:
+        return data[at + 4] & 1 == 1
+    return state == NUD_PERMANENT and not flags & NTF_SELF and data[at + 12 : at + 16] == _SECOND
 
 
 def _of_vxlan(ifname: str, mac: str, state: int, flags: int, found: dict[int, bytes], view: View) -> tuple[Fact, ...]:

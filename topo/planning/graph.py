@@ -6,7 +6,7 @@ them is an error; those that are only better that way are soft, and dropped wher
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -21,19 +21,17 @@ from topo.planning import underlay
 from topo.planning.compare import View
 from topo.planning.lost import dying
 from topo.planning.staging import Graph, Socket, handovers_last, levels
-from topo.planning.underlay import handovers
+from topo.planning.underlay import Handover, handovers
 
 Edges = Iterator[tuple[int, int]]
 
 _OTHER_CHANNELS: Final = frozenset({"namespace", "sysctl", "nft"})
 
 
-def ops(changes: Iterable[Change], live: Live) -> list[Op]:
+def ops(changes: Sequence[Change], live: Live, moving: Sequence[Handover]) -> list[Op]:
     """The ops of the changes, unordered. What goes down with its link or namespace needs none of its own, but for
     links that would outlive it for a while: those with a foot in a namespace that stays."""
-    changes = tuple(changes)
-    gone = dying(changes)
-    elided, explicit = _cascades(changes, live, gone)
+    elided, explicit = _cascades(changes, live)
     found = [Op(DELETE, ref, None, fact) for ref, fact in explicit.items()]
     for change in changes:
         if change.action == CREATE:
@@ -44,22 +42,22 @@ def ops(changes: Iterable[Change], live: Live) -> list[Op]:
             found.append(Op(DELETE, change.live.ref, None, change.live, tuple(a for a in change.attrs if a == OWNER)))
             if change.action == REPLACE:
                 found.append(Op(CREATE, change.ref, change.desired, None, change.attrs))
-    for handover in handovers(changes, live):
+    for handover in moving:
         found = list(underlay.step_by_step(found, handover, live))
     return found
 
 
-def _cascades(changes: tuple[Change, ...], live: Live, gone: frozenset[str]) -> tuple[set[Ref], Facts]:
+def _cascades(changes: Sequence[Change], live: Live) -> tuple[set[Ref], Facts]:
     """What goes without an op of its own, and the links among it that are deleted all the same."""
     elided: set[Ref] = set()
     explicit: Facts = {}
-    ours = {change.ref for change in changes}
+    gone, ours = dying(changes), {change[1] for change in changes if change[1][0] == "link"}
     for change in changes:
-        if change.action not in (DELETE, REPLACE) or change.ref.kind not in ("link", "namespace"):
+        if change[1][0] not in ("link", "namespace") or change.action not in (DELETE, REPLACE):
             continue
         elided.update(change.takes)
         for ref in change.takes if change.ref.kind == "namespace" else ():
-            if ref.kind == "link" and ref in ours and (fact := live.get(ref)) and _outlives(fact, gone):
+            if ref[0] == "link" and ref in ours and (fact := live.get(ref)) and _outlives(fact, gone):
                 explicit[ref] = fact
     return elided, explicit
 
@@ -78,8 +76,8 @@ class Ordering:
 
     def __init__(self, changes: tuple[Change, ...], desired: Desired, live: Live) -> None:
         self.changes, self.desired = changes, desired
-        self.ops = ops(changes, live)
         found = handovers(changes, live)
+        self.ops = ops(changes, live, found)
         self.handovers = [underlay.steps(self.ops, handover) for handover in found]
         self.let_go = {
             steps[-1][0]: handover.bridge
@@ -189,6 +187,8 @@ def side_effects(order: Ordering) -> Edges:
 
 def claims(order: Ordering) -> Edges:
     """Who holds what can be held once lets go before the next one takes it."""
+    if not any(order.made()):
+        return
     held: dict[Any, list[int]] = {}
     taken: list[tuple[int, Any]] = []
     elided = [(i, fact) for ref, i in order.cause.items() if ref not in order.breaks and (fact := order.live.get(ref))]

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from topo.changes import AGAIN, CREATE, DELETE, REPLACE, UPDATE, Change
-from topo.facts import FOREIGN, Fact, Facts, Live, Ref, links_of
+from topo.facts import FOREIGN, Fact, Facts, Live, Ref, links_of, namespace
 from topo.kinds.address import flushed
 from topo.kinds.kind import nothing
 from topo.kinds.registry import KINDS
@@ -31,11 +31,18 @@ class _Closure:
         self.found, self.goal, self.live = found, goal, live
         self.takes: dict[Ref, list[Ref]] = {}
         self.cause: dict[Ref, Ref] = {}
-        causes = [change for change in found.values() if change.action != CREATE or self._is_home(change.ref.ns)]
+        self.whole = dying(found.values())
+        causes = [
+            change
+            for change in found.values()
+            if change.ref[1] not in self.whole and (change.action != CREATE or self._is_home(change.ref.ns))
+        ]
         causes.sort(key=lambda change: (change.action in (CREATE, UPDATE), _FIRST.get(change.ref.kind, 2)))
         self.queue = deque(causes)
 
     def run(self) -> dict[Ref, Change]:
+        for ns in sorted(self.whole):
+            self._take_whole(namespace(ns))
         while True:
             while self.queue:
                 change = self.queue.popleft()
@@ -45,8 +52,9 @@ class _Closure:
                         self._release(change.ref)
             if not self._addresses():
                 break
+        reasons = {cause: f"goes with {cause}" for cause in self.takes}
         for ref, cause in self.cause.items():
-            self._settle(ref, cause)
+            self._settle(ref, reasons[cause])
         for ref, taken in self.takes.items():
             self.found[ref] = self.found[ref]._replace(takes=tuple(dict.fromkeys(taken)))
         return self.found
@@ -72,22 +80,42 @@ class _Closure:
                 change = change._replace(live=have._replace(ref=ref))
             yield from KINDS[ref.kind].takes(change, live)
 
+    def _take_whole(self, home: Ref) -> None:
+        """All that is in a namespace goes with it, and what goes with that elsewhere."""
+        beyond = list(KINDS["namespace"].takes(self.found[home], self.live))
+        taken = self.takes.setdefault(home, [])
+        for fact in self.live.within(home.ns):
+            ref = fact[0]
+            if ref != home and ref not in self.cause and not _of_kernel(ref, fact):
+                self.cause[ref] = home
+                taken.append(ref)
+                if ref[0] == "link":
+                    beyond += self.live.above(ref)
+        self._take(home, beyond)
+
     def _take(self, root: Ref, lost: Iterable[Ref]) -> None:
         """Everything that goes with `lost` goes with `root`: also what an earlier change had taken."""
         stack = list(lost)
         while stack:
             ref = stack.pop()
             have = self.live.get(ref)
-            if have is None or ref == root or ref in self.cause or _of_kernel(ref, have) or self._leaves(ref, have):
+            if have is None or ref in self.cause or ref == root or _of_kernel(ref, have):
+                continue
+            if ref in self.found and self._leaves(ref, have):
                 continue
             self.cause[ref] = root
             self.takes.setdefault(root, []).append(ref)
-            for further in self.takes.pop(ref, ()):
-                self.cause.pop(further, None)
-                stack.append(further)
-            if ref.kind in _FIRST or KINDS[ref.kind].takes is not nothing:
+            if ref in self.takes:
+                for further in self.takes.pop(ref):
+                    self.cause.pop(further, None)
+                    stack.append(further)
+            kind = ref[0]
+            if ref[1] in self.whole:  # all that is in its namespace goes anyway
+                stack.extend(self.live.above(ref) if kind == "link" else ())
+                continue
+            if kind in _FIRST or KINDS[kind].takes is not nothing:
                 stack.extend(self._down_with(Change(DELETE, ref, None, have)))
-            if ref.kind == "link":
+            if kind == "link":
                 self._release(ref)
 
     def _leaves(self, ref: Ref, have: Fact) -> bool:
@@ -143,14 +171,13 @@ class _Closure:
             self.found[port] = change
             self.queue.append(change)
 
-    def _settle(self, ref: Ref, cause: Ref) -> None:
+    def _settle(self, ref: Ref, reason: str) -> None:
         planned = self.found.get(ref)
-        reason = f"goes with {cause}"
         if (want := self.goal.get(ref)) is not None:
             attrs = () if ref.kind in _FIRST else (AGAIN,)
             self.found[ref] = Change(CREATE, ref, want, None, attrs, reason)
         elif planned is not None:
-            self.found[ref] = planned._replace(reason=reason)
+            self.found[ref] = Change(*planned[:5], reason, planned.takes)
 
 
 def with_losses(found: dict[Ref, Change], goal: Facts, live: Live) -> dict[Ref, Change]:

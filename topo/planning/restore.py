@@ -9,6 +9,7 @@ from topo.changes import CREATE, OWNER, Change
 from topo.facts import FOREIGN, HOST, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, links_of, namespace
 from topo.kinds.registry import LINK_KINDS
 from topo.planning.compare import stated
+from topo.planning.lost import dying
 from topo.planning.ownership import Ownership
 from topo.planning.underlay import put_back
 
@@ -108,14 +109,16 @@ def originals(changes: Iterable[Change], live: Live, desired: Desired, previous:
     What is adopted is topo's from then on and is not among them; nor is drift on what topo owns.
     """
     owner = Ownership(desired, live, previous, adopt=False)
+    changes = tuple(changes)
+    gone = dying(changes)  # with all that is in them
     found: Facts = {}
     for change in changes:
         if OWNER in change.attrs:
             continue
         touched = [] if change.live is None or change.action == CREATE else [change.live]
-        touched += [fact for ref in change.takes if (fact := live.get(ref))]
+        touched += [fact for ref in change.takes if ref[1] not in gone and (fact := live.get(ref))]
         for fact in touched:
-            if _foreign(fact, owner):
+            if fact.ref.ns not in gone and _foreign(fact, owner):
                 found.setdefault(fact.ref, fact)
     return found
 

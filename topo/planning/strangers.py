@@ -16,7 +16,8 @@ def warnings(changes: Sequence[Change], live: Live, stated: Collection[Ref]) -> 
     gone = {
         (change.live.ref.ns, change.live.ref.key[0])
         for change in changes
-        if change.action in (DELETE, REPLACE) and change.live and change.live.attrs.get("kind") == "bridge"
+        if change.ref[0] == "link" and change.action in (DELETE, REPLACE)
+        if change.live and change.live.attrs.get("kind") == "bridge"
     }
     return list(_left(gone, {*stated, *(change.ref for change in changes)}, live)) if gone else []
 

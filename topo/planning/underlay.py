@@ -127,13 +127,12 @@ class Handover(NamedTuple):
 def handovers(changes: Sequence[Change], live: Live) -> list[Handover]:
     """Those that these changes are: addresses of others that leave a NIC for its bridge, or come back to it."""
     mine = (OWN, TAGGED)
-    taken = {c.ref for c in changes if c.action == DELETE and _is_address(c) and c.live and c.live.origin not in mine}
-    given = {
-        c.ref for c in changes if c.action == CREATE and _is_address(c) and c.desired and c.desired.origin not in mine
-    }
+    moved = [c for c in changes if c.ref[0] == "address"]
+    taken = {c.ref for c in moved if c.action == DELETE and c.live and c.live.origin not in mine}
+    given = {c.ref for c in moved if c.action == CREATE and c.desired and c.desired.origin not in mine}
     if not taken and not given:
         return []
-    made = {c.ref for c in changes if c.action == CREATE and _is_address(c)}
+    made = {c.ref for c in moved if c.action == CREATE}
     found: dict[Handover, None] = {}
     for change in changes:
         for nic, bridge, taking in _ways(change.ref, change, live) if change.ref.kind == "link" else ():
