@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from topo.facts import Fact, Ref
+from topo.facts import OWN, Fact, Ref
 from topo.file import addressing, model, peers, sysctls
 from topo.file.model.values import seconds, sysctl_text
 from topo.file.scope import Bridge, Loc, Master, Scope, Space, elsewhere, nearest, path, shown
 from topo.file.subnets import make_pool
 from topo.kinds import port as port_kind
+from topo.kinds.alike import new_fact, new_ref
 from topo.kinds.words import interface_name
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ class Common:
             once(scope, bridge, address, self.loc)
         if six and self.attrs.get("mtu", _IPV6_LEAST_MTU) < _IPV6_LEAST_MTU:
             scope.problems.add(self.loc, f"IPv6 ({text}) needs an MTU of 1280 at least, not {self.attrs['mtu']}")
-        ref = Ref("address", space.name, (ifname, text))
-        scope.facts[ref] = Fact(ref, {"nodad": True} if six and self.made else {})
+        ref = new_ref(("address", space.name, (ifname, text)))
+        scope.facts[ref] = new_fact((ref, {"nodad": True} if six and self.made else {}, OWN))
 
     def _gateways(self, scope: Scope, space: Space, ifname: str, addresses: list[str]) -> None:
         for gateway in self.gateway:

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
-from topo.facts import HOST, Fact, Ref
+from topo.facts import HOST, OWN
 from topo.file import addressing, model, ranges
 from topo.file.devices import Common, add_port, find_bridge, once, plugged
 from topo.file.model.values import end_name
 from topo.file.scope import Bridge, Loc, Scope, Space, shown
 from topo.file.subnets import make_pool
+from topo.kinds.alike import new_fact, new_ref
 from topo.kinds.words import interface_name
 
 _POINT_TO_POINT: Final = {32: 31, 128: 127}  # RFC 3021, RFC 6164
@@ -169,7 +170,7 @@ def derived(topology: str, other: str, own: str) -> str:
 
 def _end(scope: Scope, end: End, other: End) -> None:
     """The link fact of one end, and its port."""
-    ref = Ref("link", end.space.name, (end.ifname,))
+    ref = new_ref(("link", end.space.name, (end.ifname,)))
     bridge = end.bridge
     if bridge is None and other.bridge is not None and "mac" in end.side.common.attrs:
         once(scope, other.bridge, end.side.common.attrs["mac"], end.side.loc)
@@ -179,7 +180,7 @@ def _end(scope: Scope, end: End, other: End) -> None:
         **end.side.common.attrs,
         "peer": (other.space.name, other.ifname),
     }
-    scope.facts[ref] = Fact(ref, attrs)
+    scope.facts[ref] = new_fact((ref, attrs, OWN))
     if bridge is not None:
         plugged(scope, bridge, end.side.loc)
         settings = end.side.settings

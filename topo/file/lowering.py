@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from topo.facts import Check, Desired, Fact, Ref
+from topo.facts import OWN, Check, Desired, Fact, Ref
 from topo.file import semantics
 from topo.file.devices import declare_devices, lower_bridge, lower_vxlan
 from topo.file.interfaces import lower_interface
@@ -20,6 +20,7 @@ from topo.file.routing import lower_default_routes, lower_routing
 from topo.file.scope import Loc, Master, Scope, Space, path
 from topo.file.subnets import stated as stated_addresses
 from topo.file.sysctls import path as sysctl_path
+from topo.kinds.alike import new_fact, new_ref
 from topo.kinds.link_kinds import LINK_KINDS
 
 _LOWER: Final[dict[str, Callable[[Scope, Space, str, Any, Loc], None]]] = {
@@ -75,9 +76,9 @@ def _namespaces(scope: Scope) -> None:
                 scope.problems.add(loc, f"namespace {name!r} is declared twice, first at {path(first[name])}")
                 continue
             first[name] = loc
-            ref = Ref("namespace", name, ())
+            ref = new_ref(("namespace", name, ()))
             if source is None:
-                scope.facts[ref] = Fact(ref, {"up": True})
+                scope.facts[ref] = new_fact((ref, {"up": True}, OWN))
                 scope.spaces[name] = Space(name, entry, loc, True)
                 continue
             found = source.model_dump(exclude_none=True)

@@ -185,11 +185,14 @@ class Scope:
         except ValueError as error:
             self.problems.add(loc, str(error))
             return []
-        for name in found:
-            try:
-                check(name)
-            except ValueError as error:
-                self.problems.add(loc, str(error))
+        try:
+            check(max(found, key=len))  # they differ in digits: where the longest is a name, all are
+        except ValueError:
+            for name in found:
+                try:
+                    check(name)
+                except ValueError as error:
+                    self.problems.add(loc, str(error))
         return found
 
     def count(self, number: int, what: str, loc: Loc) -> None:

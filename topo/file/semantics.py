@@ -37,9 +37,8 @@ def _addresses(scope: Scope, space: Space) -> None:
 def _vnis(scope: Scope) -> None:
     """A UDP socket (port and family, in one namespace) knows a VNI once (vxlan_vni_in_use in drivers/net/vxlan)."""
     first: dict[tuple[str, int, int, bool], Ref] = {}
-    for ref, fact in scope.facts.items():
-        attrs = fact.attrs
-        if ref.kind != "link" or attrs.get("kind") != "vxlan":
+    for ref, (_, attrs, _) in scope.facts.items():
+        if ref[0] != "link" or attrs.get("kind") != "vxlan":
             continue
         six = ":" in (attrs.get("local") or attrs.get("group") or "")
         other = first.setdefault((attrs.get("created_in", ref.ns), attrs["port"], attrs["id"], six), ref)
@@ -55,8 +54,8 @@ def _siblings(scope: Scope) -> None:
     """What all links of one kind on one device have in common is stated the same for each."""
     first: dict[tuple[str, Any, str], Ref] = {}
     for ref, fact in scope.facts.items():
-        kind = LINK_KINDS.get(fact.attrs.get("kind", "")) if ref.kind == "link" else None
-        if kind is None:
+        kind = LINK_KINDS.get(fact.attrs.get("kind", "")) if ref[0] == "link" else None
+        if kind is None or not kind.shared:
             continue
         for name in sorted(kind.shared):
             below = fact.attrs[kind.below]

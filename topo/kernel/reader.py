@@ -31,7 +31,7 @@ from topo.wire import (
     TCMSG,
 )
 
-_ENTRIES: Final = frozenset({"fdb", "neighbour", "route", "rule"})
+_ONE_BY_ONE: Final = frozenset({"sysctl", "nft", "shaping"})
 _FEW: Final = 256  # so many foreign links are decoded all the same: a plan can then say what goes down with what
 _INDEX: Final = struct.Struct("=4xi").unpack_from  # of ifinfomsg, ifaddrmsg, ndmsg alike
 
@@ -77,32 +77,28 @@ class Reader:
         sources = (desired,) if previous is desired else (previous, desired)
         known_all = previous is None or previous.facts.keys() <= desired.facts.keys()  # as after most edits
         for source in (desired,) if known_all else sources:
-            self._want_all(source.facts if source else ())
+            self._want(source.facts if source else ())
         for source in sources:
-            for ref in (*source.external, *source.take_over.values()) if source else ():
-                self._want(ref)
+            self._want((*source.external, *source.take_over.values()) if source else ())
+        self._own: dict[str, bool] = {}  # see _owned
+        self._handing = {ref.ns for source in sources if source for ref in source.take_over}
         for name in spaces.attachments.formers():  # what bears the mark is of concern though nothing else is known
             self.wants.setdefault(name, Wants(set(), set(), [], []))
 
-    def _want_all(self, refs: Iterable[Ref]) -> None:
-        """Entries of a table want no more than that it is read."""
-        seen: set[tuple[str, str]] = set()
+    def _want(self, refs: Iterable[Ref]) -> None:
+        """Note what has to be read for these. Entries of a table want no more than that it is read."""
         for ref in refs if self.only is None else [ref for ref in refs if ref[1] in self.only]:
-            if ref[0] not in _ENTRIES or ref[:2] not in seen:
-                seen.add(ref[:2])
-                self._want(ref)
-
-    def _want(self, ref: Ref) -> None:
-        wants = self.wants.get(ref.ns)
-        if wants is None:
-            wants = self.wants[ref.ns] = Wants(set(), set(), [], [])
-        wants.kinds.add(ref.kind)
-        if ref.kind == "link":
-            wants.links.add(ref.key[0])
-        elif ref.kind in ("sysctl", "nft", "shaping"):
-            wants.refs.append(ref)
-        elif ref.kind == "address" and (ref.key[0] == "lo" or ref.key[1].startswith("fe80:")):
-            wants.kernels.append(ref)
+            kind, ns, key = ref
+            wants = self.wants.get(ns)
+            if wants is None:
+                wants = self.wants[ns] = Wants(set(), set(), [], [])
+            wants.kinds.add(kind)
+            if kind == "link":
+                wants.links.add(key[0])
+            elif kind in _ONE_BY_ONE:
+                wants.refs.append(ref)
+            elif kind == "address" and (key[0] == "lo" or key[1].startswith("fe80:")):
+                wants.kernels.append(ref)
 
     def read(self) -> Live:
         """Raises InputError where a namespace that is to be attached is not there, KernelError where reading fails."""
@@ -235,12 +231,14 @@ class Reader:
 
     def _owned(self, name: str) -> bool:
         """Whether topo made this namespace: then all that is in it is of concern."""
-        return name != HOST and not self._source(name)
+        found = self._own.get(name)
+        if found is None:
+            found = self._own[name] = name != HOST and not self._source(name)
+        return found
 
     def _hands_over(self, name: str) -> bool:
         """Whether a bridge in this namespace takes over a NIC, or did."""
-        sources = (self.desired, self.previous)
-        return any(ref.ns == name for source in sources if source for ref in source.take_over)
+        return name in self._handing
 
     def _links(self, space: Space) -> None:
         found = rtnl.dump(space.sock, RTM_GETLINK, tables.ALL_LINKS)
