@@ -32,14 +32,14 @@ class Bound(NamedTuple):
 
 _MADE, _READ, _GONE = ("floor make", "floor read"), ("floor read",), ("floor read", "floor delete")
 NAMESPACES: Final = (
-    Bound("api apply", _MADE, 1.4, 2.0),
+    Bound("api apply", _MADE, 1.4, 1.8),
     Bound("cli apply", _MADE, 1.8, 2.6),
-    Bound("api noop", _READ, 2.0, 2.6),
-    Bound("api diff", _READ, 2.0, 2.6),
+    Bound("api noop", _READ, 2.0, 2.2),
+    Bound("api diff", _READ, 2.0, 2.2),
     Bound("cli noop", _READ, 2.0, 2.6, _START),
     Bound("cli diff", _READ, 2.0, 2.6, _START),
-    Bound("api change", ("api noop",), 1.1, 1.7),
-    Bound("api destroy", _GONE, 1.3, 2.0),
+    Bound("api change", ("api noop",), 1.1, 1.3),
+    Bound("api destroy", _GONE, 1.3, 1.7),
     Bound("cli destroy", _GONE, 1.3, 2.4, _START),
 )
 
