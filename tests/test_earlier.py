@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from topo.engine.known import Lowered
 from topo.facts import Desired
 from topo.file.earlier import other_version
 from topo.file.lowering import lower
@@ -118,3 +119,11 @@ def test_settings_of_links_are_told_without_lowering(links: list[Any]) -> None:
 )  # fmt: skip
 def test_anything_else_is_lowered(other: dict[str, Any]) -> None:
     assert other_version(_lowered(STAR), other) is None
+
+
+def test_equal_facts_are_held_once() -> None:
+    desired, other = _lowered(STAR), STAR | {"namespaces": {"h[1-9]": {"forwarding": True}}}
+    found = Lowered(desired)(other)
+    assert found.facts == _lowered(other).facts
+    mine = {ref: fact for ref, fact in found.facts.items() if ref.kind != "sysctl" or ref.ns == "host"}
+    assert mine and all(fact is desired.facts[ref] for ref, fact in mine.items())

@@ -28,8 +28,17 @@ class Lowered:
             if desired.document == document:
                 return desired
         like = (found for desired in self._known if (found := other_version(desired, document)))
-        self._known.append(next(like, None) or lower(Topology.model_validate(document)))
+        self._known.append(next(like, None) or self._shared(lower(Topology.model_validate(document))))
         return self._known[-1]
+
+    def _shared(self, found: Desired) -> Desired:
+        """`found`, with facts that are known already in place of equal ones: to hold both takes memory."""
+        for desired in self._known:
+            mine = desired.facts.get
+            both = ((mine(ref), fact) for ref, fact in found.facts.items())
+            facts = {kept[0]: kept for have, fact in both if (kept := have if have == fact else fact)}
+            found = found._replace(facts=facts)
+        return found
 
 
 def of(name: str, home: int, lowered: Lowered) -> tuple[Record | None, Desired | None, list[str]]:
