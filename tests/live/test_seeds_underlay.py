@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +13,12 @@ from conformance.rig import Refusing
 from sandbox.host import SAMPLES, Host, until
 
 from topo import api
+from topo.changes import CREATE, DELETE, Op
 from topo.engine import apply as engine
 from topo.errors import ApplyError
+from topo.facts import HOST, Desired, Fact, Ref
 from topo.kernel import Kernel
+from topo.kernel.outcome import Outcome, Progress
 
 SAMPLE = SAMPLES / "seeds" / "underlay.yaml"
 SECONDS = 3
@@ -244,6 +247,48 @@ def test_a_refusal_at_any_stage_is_undone(host: Host, lan: None, destroying: boo
         host.ok("diff", SAMPLE)
     host.ok("destroy", "underlay")
     host.same(empty)
+
+
+class Midway(Refusing):
+    """Refuses within the handover: when the addresses are on both links, and ahead of their leaving one."""
+
+    def execute(self, stages: Sequence[Sequence[Op]], desired: Desired, progress: Progress | None = None) -> Outcome:
+        if self.done:
+            return self.kernel.execute(stages, desired, progress)
+        self.done = True
+        taken = Ref("address", HOST, ("lo", "127.0.0.1/8"))
+        refused = Op(CREATE, taken, Fact(taken, {}), None)
+        broken = [list(stage) for stage in stages]
+        stage, at = next(
+            (s, i) for s in broken for i, op in enumerate(s) if op.verb == DELETE and op.ref.kind == "address"
+        )
+        stage.insert(at, refused)
+        outcome = self.kernel.execute(broken, desired, progress)
+        self.refused = [op for op, _ in outcome.failed]
+        return outcome
+
+
+@pytest.mark.parametrize("destroying", [False, True], ids=["apply", "destroy"])
+def test_a_refusal_within_the_handover_is_undone(host: Host, lan: None, destroying: bool) -> None:
+    empty = host.settled()
+    if destroying:
+        host.ok("apply", SAMPLE)
+    before = host.settled()
+    with Kernel() as kernel:
+        refusing = Midway(kernel)
+        with pytest.raises(ApplyError) as error:
+            if destroying:
+                engine.destroy(refusing, "underlay")
+            else:
+                engine.apply(refusing, api.lower(api.load(SAMPLE)))
+    assert [op.ref.key for op in refusing.refused] == [("lo", "127.0.0.1/8")]
+    assert error.value.undone, error.value
+    host.same(before, but_for_macs=True)
+    assert host.ping("host", "192.0.2.254")
+    assert host.ping("host", "2001:db8::fe")
+    host.ok("destroy", "underlay")
+    host.same(empty)
+    assert host.ping("host", "192.0.2.254"), "nothing of the way round is left"
 
 
 def test_leased_addresses_are_warned_of(host: Host, lan: None) -> None:

@@ -66,6 +66,8 @@ class Executor:
                 else:
                     announce.tell(self.spaces, announce.worth_telling(self._done, self._desired))
         finally:
+            for way in self._ways.values():  # torn out of a handover
+                way.close()
             self._close_parted()
         return Outcome(self._done, self._failed, self._before)
 
@@ -116,6 +118,8 @@ class Executor:
                     break
             self._done.append(op)
         self._flush()
+        for ns in list(self._ways):  # a handover that was refused half way
+            self._send(ns)
         self._close_parted()
         if self._failed:
             refused = {id(op) for op, _ in self._failed}
