@@ -30,6 +30,7 @@ _LOOSE: Final = (  # what differs from run to run
     (re.compile(r"^rtt .*$", re.MULTILINE), "RTT"),
     (re.compile(r"\b\d+(\.\d+)? ?m?s\b"), "TIME"),
     (re.compile(r"'inode': \d+"), "INODE"),
+    (re.compile(r"\bnet:\[\d+\]"), "NAMESPACE"),
     (re.compile(r"@(if\d+|\w+)(?=[: ])"), ""),
     (re.compile(r"\bfe80::[0-9a-f:]+"), "LINKLOCAL"),
     (re.compile(r"\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b"), "MAC"),
