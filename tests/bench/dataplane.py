@@ -1,7 +1,8 @@
 """What published ports cost those who come through them: connections and packets per second.
 
-A client, a gateway that publishes ports, a server behind it. Three gateways stand side by side: one port, ten thousand
-ports (both topo's), and ten thousand iptables rules as Docker writes them. They are measured in turn, again and again.
+A client, a gateway that publishes ports, a server behind it. Four gateways stand side by side: one port, ten thousand
+ports (both topo's), ten thousand ports by one rule with a range, which looks up nothing, and ten thousand iptables rules
+as Docker writes them. They are measured in turn, again and again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -28,25 +29,30 @@ if TYPE_CHECKING:
 
 MANY: Final = 10_000
 FIRST: Final = 10_000
-CONNECTIONS, PACKETS, ROUNDS = 3000, 60_000, 25
+PACKETS, ROUNDS = 60_000, 25
+CONNECTIONS, TURNS = 100, 800  # short turns, so that what else the machine does hits all alike
 _FLOWS: Final = 32
+_SOURCES: Final = range(10_000, 58_000)  # source ports: 480 turns go by before conntrack meets a connection again
 _PORT: Final = 80
 VARIANTS: Final = {
     "one": "one port, topo",
     "many": "10,000 ports, topo",
+    "range": "10,000 ports, one rule with a range, no map",
     "rules": "10,000 ports, iptables rules as Docker's",
 }
 
 
 class Rates(NamedTuple):
-    """Of each round: connections and packets per second."""
+    """Of each turn: connections per second, by the clock and by the client's CPU time, in which the kernel brings them
+    through the gateway to the server. Of each round: packets per second."""
 
     connections: list[float]
+    by_cpu: list[float]
     packets: list[float]
 
 
 def _text(variant: str) -> str:
-    ports = {"one": 1, "many": MANY, "rules": 0}[variant]
+    ports = {"one": 1, "many": MANY}.get(variant, 0)
     lines = [
         f"topology: {variant}",
         "namespaces:",
@@ -78,28 +84,42 @@ def _rules() -> str:
     return "\n".join([*lines, "COMMIT", ""])
 
 
+def _range() -> str:
+    """For nft: what topo makes, with a range instead of the map."""
+    lines = ["table inet range {", "chain publish {"]
+    lines += [f"{p} dport {FIRST}-{FIRST + MANY - 1} dnat ip to 10.0.0.2:{_PORT}" for p in ("tcp", "udp")]
+    for hook in ("prerouting", "output"):
+        lines += ["}", f"chain {hook} {{", f"type nat hook {hook} priority -100"]
+        lines.append("meta nfproto ipv4 fib daddr type local jump publish")
+    return "\n".join([*lines, "}", "}", ""])
+
+
 def measure(rounds: int = ROUNDS) -> dict[str, Rates]:
     """Builds the gateways, measures, takes them away. In a sandbox."""
     from topo import api
 
-    found = {variant: Rates([], []) for variant in VARIANTS}
+    found = {variant: Rates([], [], []) for variant in VARIANTS}
     for variant in VARIANTS:
         api.apply(api.loads(_text(variant)))
-    subprocess.run(
-        ["ip", "netns", "exec", "rules-gw", "iptables-restore"],
-        input=_rules().encode(),
-        check=True,
-        capture_output=True,
-    )
+    for gateway, command, text in (
+        ("rules-gw", ["iptables-restore"], _rules()),
+        ("range-gw", ["nft", "-f", "-"], _range()),
+    ):
+        within = ["ip", "netns", "exec", gateway, *command]
+        subprocess.run(within, input=text.encode(), check=True, capture_output=True)
     time.sleep(2)
+    with ExitStack() as serving:
+        for variant in VARIANTS:
+            serving.enter_context(_server(variant))
+        for variant, rates in launched("bench.dataplane", "connect", "", 0).items():
+            found[variant].connections.extend(rates[0])
+            found[variant].by_cpu.extend(rates[1])
     order = list(found.items())
     for _ in range(rounds):
         order = order[::-1]  # who comes first meets a machine in another state
         for variant, rates in order:
             with _server(variant):
-                ports = 1 if variant == "one" else MANY
-                rates.connections.append(launched("bench.dataplane", "connect", variant, ports))
-                rates.packets.append(launched("bench.dataplane", "send", variant, ports))
+                rates.packets.append(launched("bench.dataplane", "send", variant, _ports(variant)))
     for variant in VARIANTS:
         api.destroy(variant)
     nl.finished()
@@ -130,9 +150,14 @@ def table(found: dict[str, Rates]) -> str:
 
 
 def ratios(found: dict[str, Rates], variant: str) -> tuple[float, float]:
-    """To one port: of the medians of all rounds."""
+    """To one port: connections by CPU time, each turn to its neighbour; packets by the medians of all rounds."""
     mine, one = found[variant], found["one"]
-    return median(mine.connections) / median(one.connections), median(mine.packets) / median(one.packets)
+    turns = zip(mine.by_cpu, one.by_cpu, strict=True)
+    return median(its / of for its, of in turns), median(mine.packets) / median(one.packets)
+
+
+def _ports(variant: str) -> int:
+    return 1 if variant == "one" else MANY
 
 
 def verdicts(found: dict[str, Rates]) -> list[Verdict]:
@@ -158,17 +183,38 @@ def serve() -> None:
         listening.accept()[0].close()
 
 
-def connect(ports: int) -> float:
-    """Connections per second, each to a random port; reset at once, so that none is left waiting."""
+def connect() -> dict[str, tuple[list[float], list[float]]]:
+    """Connections per second and per CPU second, through each gateway in turn."""
     choice = random.Random(1)
-    chosen = [choice.randrange(FIRST, FIRST + ports) for _ in range(CONNECTIONS)]
+    sources = choice.sample(_SOURCES, len(_SOURCES))
+    found: dict[str, tuple[list[float], list[float]]] = {variant: ([], []) for variant in VARIANTS}
+    order = list(VARIANTS)
+    for turn in range(TURNS):
+        order = (order[1:] + order[:1])[:: 1 if turn % 2 else -1]
+        start = turn * CONNECTIONS % len(sources)
+        for variant in order:
+            _enter(f"{variant}-out")
+            chosen = choice.choices(range(FIRST, FIRST + _ports(variant)), k=CONNECTIONS)
+            cpu, wall = time.process_time(), time.perf_counter()
+            _connected(chosen, sources[start : start + CONNECTIONS])
+            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+            found[variant][0].append(CONNECTIONS / wall)
+            found[variant][1].append(CONNECTIONS / cpu)
+    return found
+
+
+def _connected(ports: list[int], sources: list[int]) -> None:
+    """Connections to these ports, each reset at once, so that none is left waiting.
+
+    Source ports are chosen beforehand. The kernel would take them one after the other towards one port, but anywhere
+    towards many: that costs a client twice what the gateway's maps do, and tells nothing of these.
+    """
     reset = struct.pack("ii", 1, 0)
-    begun = time.perf_counter()
-    for port in chosen:
+    for port, source in zip(ports, sources, strict=True):
         with socket.socket() as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            sock.bind(("", source))
             sock.connect(("10.1.0.1", port))
-    return CONNECTIONS / (time.perf_counter() - begun)
 
 
 def send(ports: int, server: str) -> float:
@@ -201,10 +247,11 @@ def _enter(name: str) -> None:
 
 def main(action: str, variant: str, ports: str) -> None:
     server = f"{variant}-web"
-    _enter(server if action == "serve" else f"{variant}-out")
+    if action != "connect":
+        _enter(server if action == "serve" else f"{variant}-out")
     if action == "serve":
         serve()
-    print(json.dumps(connect(int(ports)) if action == "connect" else send(int(ports), server)))
+    print(json.dumps(connect() if action == "connect" else send(int(ports), server)))
 
 
 if __name__ == "__main__":
