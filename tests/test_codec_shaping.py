@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from topo.changes import CREATE, DELETE, UPDATE, Change, Op, Rtnl
 from topo.facts import STATIC, Fact, Live, Ref
+from topo.kinds.netem import CORRELATIONS, UNSTATED
 from topo.kinds.shaping import SHAPING, TC_H_ROOT, canonical, htb_device
 from topo.kinds.shaping_spec import Shaping, attributes
 from topo.kinds.units import parse_duration, parse_rate, parse_size
@@ -117,8 +119,19 @@ def test_nonsense(text: object, parse: Any) -> None:
     ("wrong", "word"),
     [
         ({}, "rate"),
-        ({"rate": "10"} | {"delay": "10ms"}, "netem is not built in yet"),
-        ({"loss": "1%", "jitter": "1ms"}, "jitter, loss: netem is not built in yet"),
+        ({"kind": "tbf", "rate": "10mbit", "delay": "10ms"}, "delay is no setting of tbf"),
+        ({"kind": "htb", "rate": "10mbit", "loss": "1%"}, "loss is no setting of htb"),
+        ({"delay": "10ms", "rate": "10mbit", "burst": "32kb"}, "burst is no setting of netem"),
+        ({"loss": "1%", "jitter": "1ms"}, "jitter needs delay"),
+        ({"delay": 0, "reorder": "25%"}, "reorder needs delay"),
+        ({"delay": "1ms", "gap": 5}, "gap needs reorder"),
+        ({"delay": "1ms", "loss_correlation": "5%"}, "loss_correlation needs loss"),
+        ({"delay": "9s", "jitter": "3s"}, "2147ms"),
+        ({"loss": "101%"}, "more than 100%"),
+        ({"loss": "1ms"}, "is no share"),
+        ({"loss": {}}, "either gemodel or state"),
+        ({"loss": {"gemodel": [1, 2, 3, 4, 5]}}, "at most 4"),
+        ({"loss": {"gemodel": [1]}, "loss_correlation": 5}, "plain loss only"),
         ({"rate": "10mbit", "colour": 1}, "colour"),
         ({"rate": "10mbit", "ceil": "20mbit"}, "ceil is no setting of tbf"),
         ({"rate": "10mbit", "kind": "htb", "latency": "20ms"}, "latency is no setting of htb"),
@@ -142,6 +155,81 @@ def test_defaults() -> None:
     assert attributes(Shaping(kind="htb", rate="80mbit", ceil="800mbit")) == {
         "kind": "htb", "rate": 10_000_000, "burst": 100_000, "ceil": 100_000_000, "cburst": 1_000_000,
     }  # fmt: skip
+
+
+def test_netem_as_written() -> None:
+    written = Shaping(delay="50ms", jitter="5ms", loss="1%", reorder=25, rate="10mbit")
+    expected = {"delay": 50_000, "jitter": 5000, "loss": 1.0, "reorder": 25.0, "gap": 1, "rate": 1_250_000}
+    assert attributes(written) == {"kind": "netem", **UNSTATED, **expected}
+    assert attributes(Shaping(kind="netem")) == {"kind": "netem", **UNSTATED}
+    burst = Shaping(loss={"gemodel": ["1%"]}), Shaping(loss={"state": [1, "90%"]})
+    assert [attributes(one)["loss"] for one in burst] == [
+        ("gemodel", 1.0, 99.0, 100.0, 0.0),
+        ("state", 1.0, 90.0, 0.0, 100.0, 0.0),
+    ]
+    assert SHAPING.describe(Fact(REF, attributes(written))) == (
+        "netem delay 50ms 5ms loss 1% reorder 25% rate 10000000bit"
+    )
+
+
+SHARES = st.integers(0, 2**32 - 1).map(lambda number: number * 100 / (2**32 - 1)) | st.sampled_from([1.0, 0.1, 33.3])
+
+
+@st.composite
+def netems(draw: st.DrawFn) -> dict[str, Any]:
+    models = st.tuples(st.just("gemodel"), *[SHARES] * 4) | st.tuples(st.just("state"), *[SHARES] * 5)
+    attrs: dict[str, Any] = {name: draw(SHARES) for name in (*CORRELATIONS, "duplicate", "corrupt")}
+    attrs |= {"loss": draw(SHARES | models), "limit": draw(st.integers(1, 2**32 - 1))}
+    attrs |= {"delay": draw(st.integers(0, 10**12)), "jitter": draw(st.integers(0, 2_147_483))}
+    if draw(st.booleans()):
+        attrs |= {"reorder": draw(SHARES), "gap": draw(st.integers(1, 99))}
+    if isinstance(attrs["loss"], tuple):
+        attrs["loss_correlation"] = 0.0
+    edges = st.integers(2**32 - 2, 2**32 + 2)
+    attrs["rate"] = draw(st.just(0) | st.integers(1, 2 * 10**11) | edges)
+    return canonical({"kind": "netem", **attrs})
+
+
+@given(netems())
+def test_netem_is_rounded_once_and_read_back(attrs: dict[str, Any]) -> None:
+    assert canonical(attrs) == attrs
+    (request,) = encoded(CREATE, attrs)
+    (live,) = decoded(request.type, with_handle(request.body, 0x80010000))
+    assert live == Fact(REF, attrs, STATIC) and SHAPING.compare(Fact(REF, attrs), live) == ()
+
+
+@given(netems())
+def test_bytes_of_netem(attrs: dict[str, Any]) -> None:
+    (request,) = encoded(CREATE, attrs)
+    options = parsed(request).get_attr("TCA_OPTIONS")
+    whole = 2**32 - 1
+    share = {name: attrs[name] * whole / 100 for name in (*CORRELATIONS, "duplicate", "reorder", "corrupt")}
+    near = partial(pytest.approx, abs=0.51)
+    assert (options["limit"], options["gap"]) == (attrs["limit"], attrs["gap"])
+    assert options["duplicate"] == near(share["duplicate"])
+    assert options["delay"] == min(attrs["delay"] * 1000 // 64, whole)
+    assert options["jitter"] == attrs["jitter"] * 1000 // 64
+    corr = options.get_attr("TCA_NETEM_CORR")
+    for name, field in (("delay", "delay_corr"), ("loss", "loss_corr"), ("duplicate", "dup_corr")):
+        assert corr[field] == near(share[f"{name}_correlation"])
+    for name, field in (("reorder", "prob_reorder"), ("corrupt", "prob_corrupt")):
+        found = options.get_attr(f"TCA_NETEM_{name.upper()}")
+        assert found[field] == near(share[name])
+        assert found[field.replace("prob", "corr")] == near(share[f"{name}_correlation"])
+    assert options.get_attr("TCA_NETEM_RATE")["rate"] == min(attrs["rate"], whole)
+    assert options["loss"] == (0 if isinstance(attrs["loss"], tuple) else near(attrs["loss"] * whole / 100))
+
+
+def test_netem_beyond_topos_words_is_kept_whole() -> None:
+    (made,) = encoded(CREATE, canonical({"kind": "netem", "delay": 1000}))
+    ecn = made.body.replace(b"\x08\0\x07\0\0\0\0\0", b"\x08\0\x07\0\1\0\0\0")
+    (live,) = decoded(RTM_NEWQDISC, with_handle(ecn, 0x80010000))
+    assert live.attrs.keys() == {"kind", "_options"}
+    wanted = canonical({"kind": "netem", "delay": 1000})
+    assert "delay" in SHAPING.compare(Fact(REF, wanted), live)
+    assert [parsed(r).get_attr("TCA_KIND") for r in encoded(UPDATE, wanted, dict(live.attrs))] == ["pfifo", "netem"]
+    (back,) = encoded(UPDATE, dict(live.attrs), wanted)
+    assert back.body == ecn, "and can be put back"
 
 
 @st.composite
@@ -270,7 +358,7 @@ def test_garbage_does_not_raise(body: bytes, number: int) -> None:
     assert htb_device(body, 0, len(body)) == 0
 
 
-@given(shapings(), st.data())
+@given(shapings() | netems(), st.data())
 def test_damage_does_not_raise(attrs: dict[str, Any], data: st.DataObject) -> None:
     request = encoded(CREATE, attrs)[-1]
     body = bytearray(with_handle(request.body, 0x10001))

@@ -97,10 +97,15 @@ def test_every_error_at_once() -> None:
     assert [loc[0] for loc, _ in found] == ["bridges", "bridges", "routes", "links", "links"]
 
 
-def test_netem_comes_later() -> None:
-    loc, message = the_error(links=[["a:x", {"interface": "b:x", "shaping": {"delay": "3ms"}}]])
+def test_netem() -> None:
+    loc, message = the_error(links=[["a:x", {"interface": "b:x", "shaping": {"reorder": "3%"}}]])
     assert loc == ("links", 0, "ends", 1, "shaping")
-    assert "not built in yet" in message
+    assert "reorder needs delay" in message
+    shaping = {"kind": "netem", "delay": 3000, "loss": {"state": [1.0]}, "rate": "8000000bit"}
+    entry = Bridge(shaping=Shaping(delay="3ms", loss={"state": ["1%"]}, rate="8mbit"))
+    document = Topology(topology="lab", bridges={"br0": entry}).document()
+    assert document["bridges"]["br0"]["shaping"] == shaping
+    assert Topology.model_validate(document).bridges["br0"].shaping == entry.shaping
 
 
 def test_nothing_behind_a_section_is_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from conformance.case import INNER, OTHER, TOPOLOGY, Case, State, a_bridge, a_pair, an_address, each, spaces, underlay
@@ -33,6 +34,7 @@ def object_cases(ns: str) -> dict[str, Case]:
         "sysctl-of-the-namespace": _sysctl(ns, "net/ipv4/tcp_syncookies"),
         "tbf": _tbf(ns),
         "htb": _htb(ns),
+        "netem": _netem(ns),
         "nft": _nft(ns),
     }
     return cases if ns == HOST else {"namespace": _namespace(), "namespace-attached": _attached(), **cases}
@@ -304,6 +306,8 @@ def _shaping(ns: str, base: dict[str, Any], attributes: dict[str, tuple[State, .
     def at(attrs: dict[str, Any]) -> Fact:
         if attrs["kind"] == "htb":
             attrs = {k: v for k, v in attrs.items() if k != "latency"}
+        if attrs["kind"] == "tbf":
+            attrs = {k: v for k, v in attrs.items() if k != "delay"}
         return Fact(Ref("shaping", ns, ("c0",)), canonical(attrs))
 
     return Case(
@@ -357,6 +361,38 @@ def _htb(ns: str) -> Case:
             "cburst": "tc class change dev c0 classid 1:1 htb rate 10mbit ceil 1gbit burst 20k cburst 70k",
         },
     )
+
+
+def _netem(ns: str) -> Case:
+    base = {"kind": "netem", "delay": 50_000}
+    values: dict[str, tuple[Any, ...]] = {
+        "delay": (50_000, 100, 270_000_000),  # tc shows 274 seconds at most
+        "jitter": (0, 5000),
+        "loss": (0, 1, ("gemodel", 1, 10, 70, 0.1), ("state", 1, 90, 2, 95, 0.5)),
+        "duplicate": (0, 2.5),
+        "reorder": (0, 25),
+        "corrupt": (0, 0.1),
+        "rate": (0, 1_250_000, 6_250_000_000),
+        "limit": (1000, 77),
+    }
+    own: dict[str, tuple[State, ...]] = {name: tuple({name: value} for value in of) for name, of in values.items()}
+    own |= each("gap", 1, 5, also={"reorder": 25})
+    own["kind"] = ({}, {"kind": "tbf", "rate": 1_250_000, "burst": 20480, "latency": 50_000})
+    for name, also in (("delay", "jitter"), *((name, name) for name in ("loss", "duplicate", "reorder", "corrupt"))):
+        own |= each(f"{name}_correlation", 0, 30, also={also: 2000 if also == "jitter" else 2})
+    replace = "tc qdisc replace dev c0 root netem "
+    by_hand = dict.fromkeys(own, replace + "delay 7ms") | {
+        **{name: replace + f"delay 50ms {name} 3%" for name in ("loss", "duplicate", "reorder", "corrupt")},
+        **{f"{name}_correlation": replace + f"delay 50ms {name} 2% 40%" for name in ("loss", "corrupt")},
+        "duplicate_correlation": replace + "delay 50ms 1ms 5% duplicate 2% 40%",  # tc sends that one with others only
+        "jitter": replace + "delay 50ms 3ms",
+        "limit": replace + "delay 50ms limit 99",
+        "rate": replace + "delay 50ms rate 1mbit 14",
+        "kind": "tc qdisc replace dev c0 root fq_codel",
+        "gap": replace + "delay 50ms reorder 25% gap 9",
+    }
+    case = _shaping(ns, base, own, by_hand)
+    return dataclasses.replace(case, full=True)
 
 
 def _nft(ns: str) -> Case:

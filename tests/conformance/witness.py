@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sandbox.host import NETNS
 from sandbox.snapshot import output, read_json
 
@@ -276,9 +277,11 @@ def _number(value: object) -> int | None:
 def _shaping(fact: Fact) -> Seen | None:
     ns, ifname = fact.ref.ns, fact.ref.key[0]
     roots = [q for q in read_json(ns, "tc", "-j", "qdisc", "show", "dev", ifname) if q.get("root")]
-    if not roots or roots[0]["kind"] not in ("tbf", "htb"):
+    if not roots or roots[0]["kind"] not in ("tbf", "htb", "netem"):
         return None
     root = roots[0]
+    if root["kind"] == "netem":
+        return _netem(root["options"])
     if root["kind"] == "tbf":
         options = root["options"]
         return {"kind": "tbf", "rate": options["rate"], "burst": options["burst"], "latency": options["lat"]}
@@ -287,6 +290,30 @@ def _shaping(fact: Fact) -> Seen | None:
     assert re.search(r"^class htb 1:1 root", text, re.MULTILINE), text
     found = {name: re.search(rf"\b{name} ([\d.]+)(\w*)", text) for name in ("rate", "ceil", "burst", "cburst")}
     return {"kind": "htb", **{name: float(m[1]) * _UNITS[m[2]] for name, m in found.items() if m}}
+
+
+def _netem(options: Seen) -> Seen:
+    """Times of tc are seconds, shares parts of 1; what is 0 is left out."""
+    names = {"loss-random": "loss", "duplicate": "duplicate", "reorder": "reorder", "corrupt": "corrupt"}
+    delay, rate = options.get("delay", {}), options.get("rate", {})
+    seen: Seen = {
+        "kind": "netem",
+        "delay": delay.get("delay", 0) * 1e6,
+        "jitter": delay.get("jitter", 0) * 1e6,
+        "delay_correlation": delay.get("correlation", 0) * 100,
+        "rate": rate.get("rate", 0),
+        "limit": options["limit"],
+        "gap": options.get("gap", 0),
+    }
+    for shown, name in names.items():
+        found = options.get(shown, {})
+        seen[name] = found.get(shown.removesuffix("-random"), 0) * 100
+        seen[f"{name}_correlation"] = found.get("correlation", 0) * 100
+    models = {"gemodel": ("p", "r", "1-h", "1-k"), "state": ("p13", "p31", "p32", "p23", "p14")}
+    for name, words in models.items():
+        if found := options.get(f"loss-{name}"):
+            seen["loss"] = (name, *(found[word] * 100 for word in words))
+    return seen
 
 
 _UNITS = {"bit": 1 / 8, "Kbit": 1000 / 8, "Mbit": 1e6 / 8, "Gbit": 1e9 / 8, "b": 1, "Kb": 1024, "Mb": 1024**2}
@@ -446,7 +473,7 @@ def agrees(fact: Fact, seen: Seen | None) -> bool:
     if seen is None:
         return False
     # tc rounds to three digits, and bursts to the bytes of a microsecond.
-    coarse = max(fact.attrs["rate"], fact.attrs.get("ceil", 0)) / 1e6 if fact.ref.kind == "shaping" else 0
+    coarse = max(fact.attrs.get("rate", 0), fact.attrs.get("ceil", 0)) / 1e6 if fact.ref.kind == "shaping" else 0
     return all(_same(fact.ref.kind, name, want, seen.get(name), coarse) for name, want in fact.attrs.items())
 
 
@@ -454,7 +481,11 @@ def _same(kind: str, name: str, want: Any, have: Any, coarse: float) -> bool:
     if kind == "nft":
         return bool(_plain(want) == _plain(have))
     if kind == "shaping" and name != "kind":  # tc shows three digits of an htb's class
-        return bool(abs(want - have) <= max(0.01 * want, coarse))
+        if isinstance(want, tuple):  # a model of loss
+            return (
+                isinstance(have, tuple) and want[0] == have[0] and list(want[1:]) == pytest.approx(have[1:], abs=1e-3)
+            )
+        return isinstance(have, int | float) and bool(abs(want - have) <= max(0.01 * want, coarse))
     if name == "nexthops":
         return set(want or ()) == set(have or ())
     if name == "invert":

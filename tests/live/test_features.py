@@ -64,3 +64,34 @@ def test_a_kind_that_no_kernel_has(host: Host, monkeypatch: pytest.MonkeyPatch) 
     assert "nosuchkind" in diagnostic.message
     assert "CONFIG_NOSUCHKIND" in diagnostic.hint
     assert host.snapshot() == before
+
+
+def test_a_qdisc_that_tc_cannot_make_is_refused(host: Host) -> None:
+    """As with links: where tc says that the kernel does not know it, topo does, and touches nothing."""
+    path = host.file("topology: lab\nbridges:\n  br0:\n    shaping: {delay: 5ms}\n")
+    refusal = host.refusal("tc qdisc add dev lo root netem delay 5ms")
+    if not refusal:
+        host.run("tc qdisc del dev lo root")
+    before = host.everywhere()
+    result = host.topo("apply", path)
+    if not refusal:
+        assert result.code == 0, result.text
+        host.ok("destroy", path)
+        return
+    assert "unknown" in refusal, refusal
+    assert result.code == 5, result.text
+    assert f"{path}:4:5: bridges.br0.shaping: " in result.err
+    assert "has no netem" in result.err
+    assert "CONFIG_NET_SCH_NETEM" in result.err
+    assert host.everywhere() == before
+
+
+@pytest.mark.parametrize("kind", ["tbf", "htb"])
+def test_a_qdisc_of_ones_own_is_left_where_it_is(host: Host, kind: str) -> None:
+    """The question whether the kernel knows it is put to lo, whatever that has."""
+    host.run("tc qdisc add dev lo root pfifo limit 7")
+    path = host.file(f"topology: lab\nbridges:\n  br0:\n    shaping: {{kind: {kind}, rate: 1mbit}}\n")
+    host.ok("apply", path)
+    assert "pfifo" in host.run("tc qdisc show dev lo")
+    host.ok("destroy", path)
+    host.run("tc qdisc del dev lo root")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sandbox.monitor import Quiet
 from sandbox.snapshot import changed
 
 FILES = sorted(SAMPLES.glob("*.yaml"))
-FULL = {"ipvlan", "tunnels", "vlans", "vrfs"}  # what distributions' kernels may lack
+FULL = {"bad-line", "ipvlan", "tunnels", "vlans", "vrfs"}  # what distributions' kernels may lack
 MANY = 30  # namespaces; of more, a few are watched
 
 
@@ -123,6 +124,18 @@ def _rate_limit(host: Host) -> None:
     assert 0.8 < down < 3
 
 
+def _bad_line(host: Host) -> None:
+    assert [q["kind"] for ns in ("home", "provider") for q in host.snapshot(ns)["qdiscs"] if q["dev"] == "eth0"] == [
+        "netem",
+        "netem",
+    ]
+    assert host.ping("home", "10.97.0.1")
+    (time,) = re.findall(r"time=([\d.]+) ms", host.run("ping -c1 10.97.0.1", "home"))
+    assert 58 <= float(time) < 120
+    host.serve("home", 80, "home")
+    assert host.seconds_to_fetch("provider", "http://10.97.0.2", 250_000) > 0.9  # 2 Mbit at 2 Mbit/s
+
+
 def _attach_pid(host: Host) -> None:
     assert host.addresses("container", "eth0") == {"10.92.0.2/24"}
     host.serve("container", 80, "container")
@@ -200,6 +213,7 @@ def _ipvlan(host: Host) -> None:
 
 WITNESSES: dict[str, Callable[[Host], None]] = {
     "attach-pid": _attach_pid,
+    "bad-line": _bad_line,
     "dual-stack": _dual_stack,
     "firewall": _firewall,
     "ipvlan": _ipvlan,

@@ -35,7 +35,7 @@ def _shaping(shaping: Shaping) -> dict[str, Any]:
 class Common:
     """What every interface takes, worked out once for an entry and used for all that its range expands to."""
 
-    __slots__ = ("addresses", "attrs", "gateway", "loc", "made", "shaping", "sysctls")
+    __slots__ = ("addresses", "attrs", "gateway", "loc", "made", "shaped_at", "shaping", "sysctls")
 
     def __init__(
         self,
@@ -69,6 +69,10 @@ class Common:
         self.gateway: Any = settings.gateway if settings else None
         shaping: Shaping | None = stated["shaping"]
         self.shaping = _shaping(shaping) if shaping is not None else None
+        if self.shaping is not None:
+            here = next(layer for layer in layers if layer.shaping is not None)
+            above = ("defaults",) if here is scope.defaults else loc[:2] if here is link else loc
+            self.shaped_at: Loc = (*above, "shaping")
         self.sysctls = self._sysctls(scope, layers)
 
     def _sysctls(self, scope: Scope, layers: list[Any]) -> list[tuple[str, str]]:
@@ -92,6 +96,7 @@ class Common:
         if self.shaping is not None:
             ref = Ref("shaping", ns, (ifname,))
             facts[ref] = Fact(ref, dict(self.shaping))
+            scope.paths[ref] = path(self.shaped_at)
         for pattern, value in self.sysctls:
             ref = Ref("sysctl", ns, (pattern.format(ifname),))
             facts[ref] = Fact(ref, {"value": value})

@@ -5,41 +5,98 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from topo.changes import CREATE, REPLACE, Change
 from topo.errors import Diagnostic, LackingError
 from topo.facts import Desired, Ref
 from topo.kernel import rtnl
+from topo.kinds import shaping
 from topo.kinds.ifla import IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_NUM_TX_QUEUES, body
 from topo.kinds.link_kinds import LINK_KINDS
-from topo.wire import NLM_F_CREATE, NLM_F_EXCL, RTM_NEWLINK, attr_str, attr_u32, message, nest
+from topo.kinds.shaping import TCA_OPTIONS
+from topo.wire import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    RTM_NEWLINK,
+    RTM_NEWQDISC,
+    TCMSG,
+    attr,
+    attr_str,
+    attr_u32,
+    message,
+    nest,
+)
 
 _TOO_MANY_QUEUES: Final = 0xFFFF
 """rtnl_create_link takes 4,096 at most, and says EINVAL before it makes anything."""
 
 
+_LO: Final = 1  # the loopback's ifindex, in every namespace
+_NO_OPTIONS: Final = attr(TCA_OPTIONS, attr(1, b"") + attr(2, b""))
+"""Of every queueing discipline that topo knows these are too short to be options: EINVAL."""
+
+
 def require(sock: socket.socket, changes: Iterable[Change], desired: Desired) -> None:
-    """See that the kernel knows every kind of link that is to be made. Raises LackingError, with the place of each."""
-    wanted: dict[str, list[Ref]] = {}
+    """See that the kernel knows every kind of link and qdisc that is to be made.
+
+    Raises LackingError, with the place of each.
+    """
+    links: dict[str, list[Ref]] = {}
+    qdiscs: dict[str, list[Ref]] = {}
     for change in changes:
-        if change.ref.kind == "link" and change.action in (CREATE, REPLACE) and change.desired is not None:
-            wanted.setdefault(change.desired.attrs.get("kind", ""), []).append(change.ref)
-    asked = [name for name in wanted if (kind := LINK_KINDS.get(name)) and kind.option and kind.make is None]
-    if lacking := list(_unknown(sock, asked)):
-        release = os.uname().release
-        raise LackingError(
-            [
-                Diagnostic(
-                    f"this kernel ({release}) has no links of kind {name}, which {ref} is",
-                    path=desired.paths.get(ref, ""),
-                    hint=f"it needs a kernel with {LINK_KINDS[name].option}",
-                )
-                for name in lacking
-                for ref in wanted[name]
-            ]
-        )
+        if change.desired is None:
+            continue
+        kind = change.desired.attrs.get("kind", "")
+        if change.ref.kind == "link" and change.action in (CREATE, REPLACE):
+            links.setdefault(kind, []).append(change.ref)
+        elif change.ref.kind == "shaping":
+            qdiscs.setdefault(kind, []).append(change.ref)
+    asked = [name for name in links if (kind := LINK_KINDS.get(name)) and kind.option and kind.make is None]
+    lacking = [
+        *_lacking(_unknown(sock, asked), links, desired, "has no links of kind {}, which {} is", _link_option),
+        *_lacking(_unscheduled(sock, qdiscs), qdiscs, desired, "has no {}, which {} asks for", _qdisc_option),
+    ]
+    if lacking:
+        raise LackingError(lacking)
+
+
+def _link_option(name: str) -> str:
+    return LINK_KINDS[name].option
+
+
+def _qdisc_option(name: str) -> str:
+    return shaping.OPTIONS.get(name, "")
+
+
+def _lacking(
+    names: Iterable[str], refs: Mapping[str, list[Ref]], desired: Desired, words: str, option: Callable[[str], str]
+) -> Iterator[Diagnostic]:
+    """`words` take the name and what wants it."""
+    for name in names:
+        for ref in refs[name]:
+            yield Diagnostic(
+                f"this kernel ({os.uname().release}) {words.format(name, ref)}",
+                path=desired.paths.get(ref, ""),
+                hint=f"it needs a kernel with {option(name)}",
+            )
+
+
+def _unscheduled(sock: socket.socket, names: Iterable[str]) -> Iterator[str]:
+    """Those of the queueing disciplines that the kernel does not know (qdisc_create: ENOENT), nor has a module for.
+
+    Each is asked for at a loopback with options that none takes, and where one is there already it stays (EEXIST).
+    """
+    known = list(names)
+    packed = [message(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, seq, _unfit(name)) for seq, name in enumerate(known)]
+    for refusal in rtnl.send(sock, packed) if packed else ():
+        if refusal.errno == errno.ENOENT:
+            yield known[refusal.seq]
+
+
+def _unfit(name: str) -> bytes:
+    return TCMSG.pack(0, _LO, 0, shaping.TC_H_ROOT, 0) + attr_str(shaping.TCA_KIND, name) + _NO_OPTIONS
 
 
 def _unknown(sock: socket.socket, names: list[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Rate limits: the root qdisc of a link, tbf or htb with one class (tc-tbf(8), tc-htb(8), linux/pkt_sched.h).
+"""Shaping: the root qdisc of a link, netem, tbf, or htb with one class (tc-tbf(8), tc-htb(8), linux/pkt_sched.h).
 
 The kernel keeps a burst as the time that it takes at the rate, in ticks, and a latency as the bytes that fit into
 it. `canonical` rounds what a user asks for to what is read back; both sides go through the same four functions.
@@ -46,6 +46,10 @@ _HTB: Final = struct.Struct("=" + 2 * _RATESPEC + "IIIII")  # rate, ceil; buffer
 _HTB_INIT: Final = struct.Struct("=IIIII")  # version, rate2quantum, defcls, debug, direct_pkts
 
 
+OPTIONS: Final = {kind: f"CONFIG_NET_SCH_{kind.upper()}" for kind in ("tbf", "htb", "netem")}
+"""The kernel option that brings a queueing discipline."""
+
+
 def kept_latency(rate: int, burst: int, limit: int) -> int:
     """Microseconds that a packet waits at most where `limit` bytes may, with a burst as the kernel keeps it."""
     return _latency(rate, _bytes(_ticks(burst, rate), rate), limit)
@@ -74,6 +78,10 @@ def _latency(rate: int, burst: int, limit: int) -> int:
 
 def canonical(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """`attrs` as they are read back: bursts in whole ticks, a latency in whole bytes. Rounding twice changes nothing."""
+    if attrs["kind"] == "netem":
+        from topo.kinds import netem  # late: few files have one
+
+        return netem.canonical(attrs)
     found = dict(attrs)
     rate = found["rate"]
     found["burst"] = _bytes(_ticks(found["burst"], rate), rate)
@@ -121,10 +129,28 @@ def encode(op: Op, env: Env) -> list[Rtnl]:
         class_ = TCMSG.pack(0, index, _CLASS, TC_H_ROOT, 0) + attr_str(TCA_KIND, kind) + _htb_class(attrs)
         change = Rtnl(ns, RTM_NEWTCLASS, NLM_F_CREATE, class_)
         return [change] if same else [*_htb_root(ns, index), change]
-    options = _tbf_options(attrs) if "rate" in attrs else attrs.get("_options", b"")
     body = TCMSG.pack(0, index, attrs.get("_handle", 0), TC_H_ROOT, 0) + attr_str(TCA_KIND, kind)
-    body += attr(TCA_OPTIONS, options) if options else b""
-    return [Rtnl(ns, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)]
+    if options := _options(attrs):
+        body += attr(TCA_OPTIONS, options)
+    change = Rtnl(ns, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)
+    beyond = kind == "netem" and op.old is not None and op.old.attrs.keys() >= {"_options"}
+    return [_pfifo(ns, index), change] if beyond else [change]
+
+
+def _options(attrs: Mapping[str, Any]) -> bytes:
+    if "_options" in attrs:
+        return bytes(attrs["_options"])
+    if attrs["kind"] != "netem":
+        return _tbf_options(attrs)
+    from topo.kinds import netem
+
+    return netem.options(attrs)
+
+
+def _pfifo(ns: str, index: int) -> Rtnl:
+    """What takes the place of a qdisc that would keep, when changed, what the change leaves out."""
+    pfifo = TCMSG.pack(0, index, _OTHER_HANDLE, TC_H_ROOT, 0) + attr_str(TCA_KIND, "pfifo")
+    return Rtnl(ns, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, pfifo)
 
 
 def _htb_init(quantum: int, default: int) -> bytes:
@@ -133,8 +159,7 @@ def _htb_init(quantum: int, default: int) -> bytes:
 
 def _htb_root(ns: str, index: int) -> Iterable[Rtnl]:
     """An htb with handle 1:. What may be there under that handle gives way to a pfifo first: an htb cannot be changed."""
-    pfifo = TCMSG.pack(0, index, _OTHER_HANDLE, TC_H_ROOT, 0) + attr_str(TCA_KIND, "pfifo")
-    yield Rtnl(ns, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, pfifo)
+    yield _pfifo(ns, index)
     options = attr(TCA_OPTIONS, _htb_init(10, _DEFAULT))
     body = TCMSG.pack(0, index, _HANDLE, TC_H_ROOT, 0) + attr_str(TCA_KIND, "htb") + options
     yield Rtnl(ns, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)
@@ -172,16 +197,23 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
             return ()  # topo's: its class says everything
         options = _htb_init(quantum, default)
         ref, attrs = ref._replace(key=(ifname, "htb")), {"kind": name, "_handle": handle, "_options": options}
-    elif name == "tbf":
-        attrs = _decode_tbf(nested(options)) or {"kind": name, "_options": options}
     else:
-        attrs = {"kind": name, "_options": options}
+        attrs = _words(name, options) or {"kind": name, "_options": options}
     return () if attrs is None else (Fact(ref, attrs, STATIC),)
 
 
 def _rate(found: Mapping[int, bytes], nla: int, low: int) -> int:
     wide = found.get(nla, b"")
     return int(U64.unpack(wide)) if len(wide) == 8 else low
+
+
+def _words(kind: str, options: bytes) -> dict[str, Any] | None:
+    """The attributes of a qdisc without classes; None where it is beyond topo's words."""
+    if kind == "netem":
+        from topo.kinds import netem
+
+        return netem.decode(options)
+    return _decode_tbf(nested(options)) if kind == "tbf" else None
 
 
 def _decode_tbf(found: Mapping[int, bytes]) -> dict[str, Any] | None:
@@ -221,6 +253,10 @@ def claims(fact: Fact) -> Iterable[tuple[Any, ...]]:
 
 def describe(fact: Fact) -> str:
     attrs = fact.attrs
+    if attrs["kind"] == "netem" and "delay" in attrs:
+        from topo.kinds import netem
+
+        return netem.describe(attrs)
     return f"{attrs['kind']} rate {attrs['rate'] * 8}bit" if "rate" in attrs else str(attrs["kind"])
 
 
@@ -232,5 +268,10 @@ SHAPING: Final = Kind(
     takes=takes,
     claims=claims,
     describe=describe,
-    units={"rate": "bytes/s", "ceil": "bytes/s", "burst": "bytes", "cburst": "bytes", "latency": "us"},
+    units={
+        **dict.fromkeys(("rate", "ceil"), "bytes/s"),
+        **dict.fromkeys(("burst", "cburst"), "bytes"),
+        **dict.fromkeys(("latency", "delay", "jitter"), "us"),
+        **dict.fromkeys(("loss", "duplicate", "reorder", "corrupt"), "%"),
+    },
 )

@@ -1,64 +1,163 @@
-"""What a user writes for a rate limit; `topo.kinds.shaping` makes a qdisc of it."""
+"""What a user writes for shaping; `topo.kinds.shaping` makes a qdisc of it."""
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
+from topo.kinds.later import Either
 from topo.kinds.shaping import canonical, keeps, kept_latency
-from topo.kinds.units import Duration, Rate, Size
+from topo.kinds.units import Duration, Percent, Rate, Size, parse_percent
 
 _LATENCY: Final = 50_000  # microseconds a packet may wait in a tbf where the user states none
 _BURST: Final = 16_384  # bytes of burst where the user states none: enough for a jumbo frame at any rate
-_NETEM: Final = ("delay", "jitter", "loss", "duplicate", "reorder", "corrupt")
+_LONGEST_JITTER: Final = 2_147_483  # microseconds: INT_MAX nanoseconds
+_NEEDS: Final = {
+    "jitter": "delay",
+    "reorder": "delay",
+    "gap": "reorder",
+    "delay_correlation": "jitter",
+    **{f"{name}_correlation": name for name in ("loss", "duplicate", "reorder", "corrupt")},
+}
+_NETEM: Final = ("delay", "loss", "duplicate", "corrupt", *_NEEDS)
+_NOT_OF: Final = {
+    "tbf": ("ceil", "cburst", *_NETEM),
+    "htb": ("latency", "limit", *_NETEM),
+    "netem": ("burst", "latency", "ceil", "cburst"),
+}
 _FRAME: Final = 1514  # bytes: an Ethernet frame of the usual MTU
 
 
-class Shaping(BaseModel):
-    """A limit to what the interface sends."""
+class LossModel(BaseModel):
+    """A model of loss that comes in bursts; what is left out of a list has the value that tc gives it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    kind: Literal["tbf", "htb"] = Field("tbf", description="the queueing discipline: tbf, or htb with one class")
-    rate: Rate = Field(description="how much may be sent: 10mbit, 1gbit; a number is bits/s")
-    burst: Size | None = Field(None, description="how much may be sent at once: 32kb; unset, 10 ms, 16kb at least")
+    gemodel: Annotated[list[Percent], Field(min_length=1, max_length=4)] | None = Field(
+        None,
+        description="Gilbert-Elliott: p, r, 1-h, 1-k, as tc-netem(8) has them; unset, r is 100% - p, 1-h 100%, 1-k 0%",
+    )
+    state: Annotated[list[Percent], Field(min_length=1, max_length=5)] | None = Field(
+        None, description="four states: p13, p31, p32, p23, p14; unset, p31 is 100% - p13, p32 0%, p23 100%, p14 0%"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.gemodel is None) == (self.state is None):
+            raise ValueError("either gemodel or state is expected")
+        return self
+
+    def whole(self) -> tuple[Any, ...]:
+        """The name of the model and all its shares."""
+        name, shares = ("gemodel", self.gemodel) if self.gemodel else ("state", self.state)
+        assert shares is not None
+        rest = [shares[0], 100 - shares[0], *((100.0, 0.0) if self.gemodel else (0.0, 100.0, 0.0))]
+        return (name, *shares, *rest[len(shares) :])
+
+
+def _loss(value: Any) -> Any:
+    return LossModel.model_validate(value) if isinstance(value, dict) else parse_percent(value)
+
+
+Loss = Annotated[Percent | LossModel, Either(_loss)]
+
+
+def _correlation(name: str) -> Any:
+    return Field(None, description=f"netem: how much each decision on {name} depends on the one before; unset, 0%")
+
+
+class Shaping(BaseModel):
+    """What becomes of packets that the interface sends: a limit to their rate (`tbf`, `htb`), or a bad line (`netem`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+    kind: Literal["tbf", "htb", "netem"] = Field(
+        "tbf",
+        description="the queueing discipline: tbf, htb with one class, or netem; unset, netem where one of its words "
+        "is stated, otherwise tbf",
+    )
+    rate: Rate | None = Field(
+        None, description="how much may be sent: 10mbit, 1gbit; a number is bits/s; tbf and htb need it"
+    )
+    burst: Size | None = Field(
+        None, description="tbf, htb: how much may be sent at once: 32kb; unset, 10 ms, 16kb at least"
+    )
     latency: Duration | None = Field(None, description="tbf: how long a packet may wait at most; unset, 50ms")
-    limit: Size | None = Field(None, description="tbf: how many bytes may wait at most, instead of `latency`")
+    limit: Size | None = Field(
+        None,
+        description="tbf: how many bytes may wait at most, instead of `latency`; netem: how many packets; unset, 1000",
+    )
     ceil: Rate | None = Field(None, description="htb: how much may be sent when there is room; unset, `rate`")
     cburst: Size | None = Field(None, description="htb: how much may be sent at once at `ceil`; unset, as `burst`")
+    delay: Duration | None = Field(None, description="netem: how long every packet is held: 50ms")
+    jitter: Duration | None = Field(None, description="netem: how much the delay varies, evenly: 5ms; needs `delay`")
+    loss: Loss | None = Field(None, description="netem: how many packets are lost: 1%, or a model of bursts")
+    duplicate: Percent | None = Field(None, description="netem: how many packets are sent twice: 1%")
+    reorder: Percent | None = Field(
+        None, description="netem: how many packets are sent at once, before those that wait; needs `delay`"
+    )
+    gap: Annotated[StrictInt, Field(ge=1, le=0xFFFFFFFF)] | None = Field(
+        None, description="netem: only every so manieth packet may be reordered; unset, 1: any"
+    )
+    corrupt: Percent | None = Field(None, description="netem: how many packets get one wrong bit: 0.1%")
+    delay_correlation: Percent | None = _correlation("the jitter")
+    loss_correlation: Percent | None = _correlation("loss")
+    duplicate_correlation: Percent | None = _correlation("duplicates")
+    reorder_correlation: Percent | None = _correlation("reordering")
+    corrupt_correlation: Percent | None = _correlation("corruption")
 
     @model_validator(mode="before")
     @classmethod
-    def _no_netem(cls, value: Any) -> Any:
-        if isinstance(value, dict) and (words := [word for word in _NETEM if word in value]):
-            raise ValueError(f"{', '.join(words)}: netem is not built in yet; `rate`, `burst`, `latency` are")
+    def _kind(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "kind" not in value and any(word in value for word in _NETEM):
+            return {**value, "kind": "netem"}
         return value
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        for name in ("ceil", "cburst") if self.kind == "tbf" else ("latency", "limit"):
+        for name in _NOT_OF[self.kind]:
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} is no setting of {self.kind}")
+        if self.kind == "netem":
+            self._netem()
+        elif self.rate is None:
+            raise ValueError(f"rate is required: it is what {self.kind} limits to")
+        else:
+            self._limited(self.rate)
+        return self
+
+    def _limited(self, rate: int) -> None:
         if self.latency is not None and self.limit is not None:
             raise ValueError("latency and limit say the same in two ways: state one")
-        if self.ceil is not None and self.ceil < self.rate:
+        if self.ceil is not None and self.ceil < rate:
             raise ValueError("ceil is below rate")
-        for name, rate in (("burst", self.rate), ("cburst", self.ceil or self.rate)):
-            if (size := getattr(self, name)) is not None and not keeps(size, rate):
+        for name, at in (("burst", rate), ("cburst", self.ceil or rate)):
+            if (size := getattr(self, name)) is not None and not keeps(size, at):
                 raise ValueError(f"{name} takes more than 274 seconds at that rate, the most that the kernel can keep")
         if self.kind == "tbf" and self.burst is not None and self.burst < _FRAME:
             raise ValueError(f"burst is less than a frame of {_FRAME} bytes: nothing would pass")
         if self.limit is not None and self.limit <= (self.burst or 0):
             raise ValueError("limit is to be more than burst")
-        if self.latency is not None and self.rate * self.latency // 1_000_000 + (self.burst or 0) >= 1 << 32:
+        if self.latency is not None and rate * self.latency // 1_000_000 + (self.burst or 0) >= 1 << 32:
             raise ValueError("latency is too long: more than 4 GiB would wait")
-        return self
+
+    def _netem(self) -> None:
+        for name, needed in _NEEDS.items():
+            if getattr(self, name) and not getattr(self, needed):
+                raise ValueError(f"{name} needs {needed}")
+        if isinstance(self.loss, LossModel) and self.loss_correlation:
+            raise ValueError("loss_correlation goes with a plain loss only, not with a model of it")
+        if (self.jitter or 0) > _LONGEST_JITTER:
+            raise ValueError("jitter is at most 2147ms, the most that the kernel can keep")
 
 
 def attributes(shaping: Shaping) -> dict[str, Any]:
     """The attributes of the fact that `shaping` asks for."""
+    if shaping.kind == "netem":
+        return canonical(_netem(shaping))
     rate = shaping.rate
+    assert rate is not None
     burst = shaping.burst or _default_burst(rate)
     attrs: dict[str, Any] = {"kind": shaping.kind, "rate": rate, "burst": burst}
     if shaping.kind == "htb":
@@ -68,6 +167,13 @@ def attributes(shaping: Shaping) -> dict[str, Any]:
     if shaping.limit is not None:
         latency = kept_latency(rate, burst, shaping.limit)
     return canonical({**attrs, "latency": latency})
+
+
+def _netem(shaping: Shaping) -> dict[str, Any]:
+    stated = {name: getattr(shaping, name) for name in ("kind", "rate", "limit", *_NETEM)}
+    if isinstance(shaping.loss, LossModel):
+        stated["loss"] = shaping.loss.whole()
+    return {name: value for name, value in stated.items() if value is not None}
 
 
 def _default_burst(rate: int) -> int:

@@ -52,7 +52,7 @@ class InterfaceSettings(BaseModel):
     txqueuelen: Annotated[StrictInt, Field(ge=0, le=0x7FFFFFFF)] | None = Field(
         None, description="the length of its transmit queue in packets"
     )
-    shaping: Shaping | None = Field(None, description="a rate limit on what it sends")
+    shaping: Shaping | None = Field(None, description="what becomes of what it sends: a rate limit, or a bad line")
     sysctls: dict[ShortSysctl, StrictBool | StrictInt | str] | None = Field(
         None, description="its own sysctls by short name: rp_filter: 2, ipv6.accept_ra: 0"
     )

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from topo.patterns import late
 
-_NUMBER: Final = late(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+_NUMBER: Final = late(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]*|%)\s*", re.IGNORECASE | re.ASCII)
 _LONGEST: Final = 64  # digits beyond that are no measure of anything
 
 _RATES: Final = {  # bits per second
@@ -72,14 +72,29 @@ def parse_duration(value: object, bare: str = "us") -> int:
     return int(_parse(value, _TIMES, bare, "time: write 50ms, 100us or 2s"))
 
 
-def _schema(description: str, example: str) -> WithJsonSchema:
-    pattern = r"^\s*(\d+(\.\d+)?|\.\d+)\s*[A-Za-z]*\s*$"
+def parse_percent(value: object) -> float:
+    """Percents of '1%', '0.5%' or a bare number, which is percents too, as in tc. Raises ValueError for anything else."""
+    share = float(_parse(value, {"%": 1}, "%", "share: write 1% or 0.5%"))
+    if share > 100:
+        raise ValueError(f"a share of {value} is more than 100%")
+    return share
+
+
+def _schema(description: str, example: str, **number: int) -> WithJsonSchema:
+    pattern = r"^\s*(\d+(\.\d+)?|\.\d+)\s*([A-Za-z]*|%)\s*$"
     text = {"type": "string", "pattern": pattern, "examples": [example]}
-    return WithJsonSchema({"description": description, "anyOf": [text, {"type": "number", "exclusiveMinimum": 0}]})
+    return WithJsonSchema(
+        {"description": description, "anyOf": [text, {"type": "number", **(number or {"exclusiveMinimum": 0})}]}
+    )
 
 
 Rate = Annotated[int, BeforeValidator(parse_rate), _schema("a rate in tc's units; a number is bits/s", "10mbit")]
 Size = Annotated[int, BeforeValidator(parse_size), _schema("a size in tc's units; a number is bytes", "32kb")]
 Duration = Annotated[
     int, BeforeValidator(parse_duration), _schema("a time in tc's units; a number is microseconds", "50ms")
+]
+Percent = Annotated[
+    float,
+    BeforeValidator(parse_percent),
+    _schema("a share in percent, with or without the sign", "1%", minimum=0, maximum=100),
 ]

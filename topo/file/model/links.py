@@ -62,7 +62,9 @@ class Link(Entry):
     mtu: Mtu | None = Field(None, description="MTU of both ends in bytes")
     up: StrictBool | None = Field(None, description="whether both ends are up")
     txqueuelen: QueueLength | None = Field(None, description="length of the transmit queue of both ends in packets")
-    shaping: Shaping | None = Field(None, description="a rate limit on what each end sends")
+    shaping: Shaping | None = Field(
+        None, description="what becomes of what each end sends: a rate limit, or a bad line"
+    )
     sysctls: dict[ShortSysctl, SysctlValue] | None = Field(None, description="sysctls of both ends by short name")
     comment: Comment | None = Field(None, description="a text that the kernel keeps with both ends (their alias)")
 

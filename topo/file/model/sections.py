@@ -78,7 +78,7 @@ class Defaults(Entry):
     mtu: Mtu | None = Field(None, description="MTU in bytes; a VXLAN keeps to what its underlay carries")
     up: StrictBool | None = Field(None, description="whether interfaces are up")
     txqueuelen: QueueLength | None = Field(None, description="length of the transmit queue in packets")
-    shaping: Shaping | None = Field(None, description="a rate limit on what each sends")
+    shaping: Shaping | None = Field(None, description="what becomes of what each sends: a rate limit, or a bad line")
     sysctls: dict[ShortSysctl, SysctlValue] | None = Field(
         None, description="sysctls of each by short name: rp_filter: 2, ipv6.accept_ra: 0"
     )
