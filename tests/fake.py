@@ -20,7 +20,7 @@ from topo.kinds.veth import leads
 from topo.planning.touched import Touched, is_in
 
 _ORIGIN = {"route": TAGGED, "address": TAGGED, "rule": TAGGED, "neighbour": TAGGED}
-_SECOND = {"fdb": STATIC, "port": STATIC, "shaping": STATIC, "sysctl": FOREIGN}
+_SECOND = {"fdb": STATIC, "bridge_vlan": STATIC, "port": STATIC, "shaping": STATIC, "sysctl": FOREIGN}
 
 
 class FakeKernel:
@@ -117,7 +117,11 @@ class FakeKernel:
             return
         if ref.kind == "sysctl" and not self._has_sysctl(ref):
             _refuse(errno.ENOENT, ref)
-        if ref in self.facts and AGAIN not in attrs and ref.kind not in ("sysctl", "nft", "neighbour", "port"):
+        if (
+            ref in self.facts
+            and AGAIN not in attrs
+            and ref.kind not in ("sysctl", "nft", "neighbour", "port", "bridge_vlan")
+        ):
             _refuse(errno.EEXIST, ref)
         self._check(new)
         self.facts[ref] = self._as_live(new)
@@ -233,7 +237,8 @@ class FakeKernel:
 
     def _after_update(self, ref: Ref, before: dict[str, Any], after: dict[str, Any]) -> None:
         if before.get("master") != after.get("master"):
-            self.facts.pop(Ref("port", ref.ns, ref.key), None)
+            for kind in ("port", "bridge_vlan"):
+                self.facts.pop(Ref(kind, ref.ns, ref.key), None)
         if before["up"] and not after["up"]:
             self._drop_on(ref, lambda other: other.kind == "route" or _is_ipv6(other))
         if before["mtu"] >= 1280 > after["mtu"]:
@@ -311,7 +316,8 @@ class FakeKernel:
                 self._delete_link(other)
             elif other.ns == ref.ns and fact.attrs.get("master") == ref.key[0]:
                 self.facts[other] = fact._replace(attrs={**fact.attrs, "master": None})
-                self.facts.pop(Ref("port", other.ns, other.key), None)
+                for kind in ("port", "bridge_vlan"):
+                    self.facts.pop(Ref(kind, other.ns, other.key), None)
 
     def _delete_address(self, ref: Ref) -> None:
         gone, home = self.facts.pop(ref), link(ref.ns, ref.key[0])

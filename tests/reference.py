@@ -23,7 +23,20 @@ PAGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "file.md": ("The file and its namespaces", (FILE, "Namespace", "Source", "Defaults")),
     "interfaces.md": (
         "Links, bridges, VXLANs and other interfaces",
-        (COMMON, "Shaping", "LossModel", "Link", "InterfaceEnd", "BridgeEnd", PORT, "Bridge", "Port", "Vxlan", "Peer"),
+        (
+            COMMON,
+            "Shaping",
+            "LossModel",
+            "Link",
+            "InterfaceEnd",
+            "BridgeEnd",
+            PORT,
+            "Bridge",
+            "Port",
+            "PortVlans",
+            "Vxlan",
+            "Peer",
+        ),
     ),
     "routing.md": ("Routes, rules and neighbours", ("Route", "NextHop", "Rule", "Neighbour")),
     "nat.md": (

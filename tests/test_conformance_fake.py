@@ -56,7 +56,7 @@ def _documented() -> dict[str, set[str]]:
     for line in DOCUMENT.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("| `") else []
         if cells:
-            for kind in re.findall(r"`([a-z0-9]+)`", cells[0]):
+            for kind in re.findall(r"`([a-z0-9_]+)`", cells[0]):
                 found[kind] = set(re.findall(r"`([a-z_0-9]+)`", cells[-1]))
         elif line.startswith("Every link:"):
             found["common"] = set(COMMON) | set(re.findall(r"`([a-z]+)`", line))

@@ -352,7 +352,7 @@ def test_bridges() -> None:
     )  # fmt: skip
     assert attrs(desired, "link", "host", "br0") == {
         "kind": "bridge", "master": None, "up": True, "stp": True, "priority": 4096, "group_fwd_mask": 0x4000,
-        "mcast_snooping": False, "forward_delay": 400, "hello_time": 200, "ageing": 50,
+        "mcast_snooping": False, "forward_delay": 400, "hello_time": 200, "ageing": 50, "vlan_filtering": False,
     }  # fmt: skip
     assert attrs(desired, "link", "host", "eth1") == {"master": "br0"}
     assert attrs(desired, "link", "host", "nic") == {"mtu": 9000, "master": "br0"}

@@ -37,13 +37,22 @@ def the_error(**sections: Any) -> tuple[tuple[int | str, ...], str]:
     ("sections", "loc", "word"),
     [
         ({"links": [["a:x", "b:y"], ["a:z", 7]]}, ("links", 1, "ends", 1), "an end is"),
-        ({"links": [["a:x", {"bridge": "br0", "vlan": {}}]]}, ("links", 0, "ends", 1, "vlan"), "not built in yet"),
+        ({"bridges": {"br0": {"vlan": {"pvid": 7}}}}, ("bridges", "br0", "vlan"), "vlan_filtering: true"),
+        (
+            {"links": [["a:x", {"bridge": "br0", "vlan": {"tagged": [7], "untagged": "6-8"}}]]},
+            ("links", 0, "ends", 1, "vlan", "untagged"),
+            "VLAN 7 is both",
+        ),
+        *(
+            ({"links": [["a:x", {"bridge": "b", "vlan": {"tagged": one}}]]}, ("links", 0, "ends", 1, "vlan", "tagged"), word)
+            for one, word in (("x", "no VLAN"), (True, "no VLAN"), ("9-7", "in order"), ([4095], "none of 1"), ([0], "none"))
+        ),
         ({"links": [["a:x", {"bridge": "br0", "mtu": 1}]]}, ("links", 0, "ends", 1, "mtu"), "68"),
         ({"links": [["a:x", {"bridge": "b", "interface": "c"}]]}, ("links", 0, "ends", 1, "bridge"), "not both"),
         ({"links": [["a:x"]]}, ("links", 0, "ends"), "at least 2"),
         ({"links": [7]}, ("links", 0), "a link is"),
         ({"links": [{"ends": ["a:x", "b:x"], "prefix": 30}]}, ("links", 0, "prefix"), "subnet"),
-        ({"bridges": {"br0": {"vlan_filtering": True}}}, ("bridges", "br0", "vlan_filtering"), "not built in yet"),
+        ({"bridges": {"br0": {"vlan_default_pvid": 4095}}}, ("bridges", "br0", "vlan_default_pvid"), "4094"),
         ({"bridges": {"br0": {"mtu": True}}}, ("bridges", "br0", "mtu"), "integer"),
         ({"bridges": {"br0": {"mtu": "1500"}}}, ("bridges", "br0", "mtu"), "integer"),
         ({"bridges": {"br0": {"stp": 1}}}, ("bridges", "br0", "stp"), "boolean"),

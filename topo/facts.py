@@ -87,7 +87,7 @@ BELOW: Final = ("peer", "parent", "dev")
 one without which it stays."""
 
 # Kinds that belong to one device; the first element of their key is its ifname.
-ON_LINK: Final = frozenset({"address", "neighbour", "fdb", "port", "shaping"})
+ON_LINK: Final = frozenset({"address", "neighbour", "fdb", "port", "bridge_vlan", "shaping"})
 
 
 def links_of(fact: Fact) -> tuple[Ref, ...]:

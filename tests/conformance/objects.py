@@ -20,6 +20,9 @@ def object_cases(ns: str) -> dict[str, Case]:
     """By a name of their own: several of one kind, where one object cannot have it all."""
     cases = {
         "port": _port(ns),
+        "bridge-vlan": _bridge_vlan(ns, "c0"),
+        "bridge-vlan-self": _bridge_vlan(ns, "b0", "self"),
+        "bridge-vlan-aware": _aware(ns),
         "address": _address(ns, "10.9.7.{}/{}"),
         "address-ipv6": _address(ns, "fd09:7::{}/{}"),
         "route": _route(ns),
@@ -83,6 +86,51 @@ def _port(ns: str) -> Case:
         {name: (f"ip link set c0 type bridge_slave {text}",) for name, text in words.items()},
         ("ip link set c0 nomaster", "ip link set c0 master b0"),
         (*spaces(ns), a_bridge(ns, "b0"), *a_pair(ns, master="b0")),
+    )
+
+
+def _bridge_vlan(ns: str, *key: str) -> Case:
+    of = f"dev {key[0]} self" if len(key) > 1 else f"dev {key[0]}"
+    return Case(
+        "bridge_vlan",
+        Fact(Ref("bridge_vlan", ns, key), {"pvid": 0, "untagged": "", "tagged": ""}),
+        {
+            "pvid": (
+                {"pvid": 10, "untagged": "10"},
+                {"pvid": 20, "untagged": "10", "tagged": "20"},
+                {"untagged": "10", "tagged": "20"},
+                {"pvid": 1, "tagged": "1"},
+            ),
+            "untagged": ({"untagged": "7-9"}, {"untagged": "8,100-102,4094"}, {}),
+            "tagged": ({"tagged": "7-9"}, {"tagged": "8,100-102,4094"}, {"pvid": 5, "untagged": "5", "tagged": "1-4"}),
+        },
+        {
+            "pvid": (f"bridge vlan add {of} vid 30 pvid untagged",),
+            "untagged": (f"bridge vlan add {of} vid 8",),
+            "tagged": (f"bridge vlan del {of} vid 8",),
+        },
+        (f"bridge vlan add {of} vid 1 pvid untagged", f"bridge vlan del {of} vid 10"),
+        (*spaces(ns), a_bridge(ns, "b0", vlan_filtering=True, vlan_default_pvid=1), *a_pair(ns, master="b0")),
+        full=True,
+    )
+
+
+def _aware(ns: str) -> Case:
+    """What a bridge has only where the kernel can keep VLANs apart, beside what every bridge has."""
+    words = {"vlan_filtering": "1", "vlan_protocol": "802.1ad", "vlan_default_pvid": "30"}
+    return Case(
+        "link",
+        Fact(link(ns, "c0"), {"kind": "bridge", "up": True, "master": None}),
+        {
+            **each("vlan_filtering", False, True),
+            **each("vlan_protocol", "802.1Q", "802.1ad"),
+            **each("vlan_default_pvid", 1, 20, 0),
+        },
+        {name: (f"ip link set c0 type bridge {name} {value}",) for name, value in words.items()},
+        ("ip link del c0",),
+        spaces(ns),
+        "bridge",
+        full=True,
     )
 
 

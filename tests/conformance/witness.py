@@ -17,6 +17,7 @@ from sandbox.snapshot import output, read_json
 
 from conformance.case import MARK
 from topo.facts import HOST, Fact
+from topo.kinds.bridge_vlan import ranges
 from topo.kinds.port import DEFAULTS
 
 Seen = dict[str, Any]
@@ -125,6 +126,9 @@ def _bridge(ns: str, link: Seen, data: Seen) -> Seen:
         "ageing": data["ageing_time"],
         "group_fwd_mask": int(data["group_fwd_mask"], 16),
         "mcast_snooping": data["mcast_snooping"] == 1,
+        "vlan_filtering": data.get("vlan_filtering") == 1,
+        "vlan_protocol": data.get("vlan_protocol"),
+        "vlan_default_pvid": data.get("vlan_default_pvid"),
         **{name: data[name] for name in ("forward_delay", "hello_time", "max_age", "priority")},
     }
 
@@ -244,6 +248,20 @@ def _port(fact: Fact) -> Seen | None:
     if data is None:
         return None
     return {"fast_leave": data["fastleave"], **{name: data[name] for name in (*DEFAULTS, "cost") if name in data}}
+
+
+def _bridge_vlan(fact: Fact) -> Seen | None:
+    for entry in read_json(fact.ref.ns, "bridge", "-j", "vlan", "show"):
+        if entry["ifname"] != fact.ref.key[0]:
+            continue
+        vlans = {v["vlan"]: v.get("flags", ()) for v in entry.get("vlans", ())}
+        untagged = {vid for vid, flags in vlans.items() if "Egress Untagged" in flags}
+        return {
+            "pvid": next((vid for vid, flags in vlans.items() if "PVID" in flags), 0),
+            "untagged": ranges(untagged),
+            "tagged": ranges(vlans.keys() - untagged),
+        }
+    return {"pvid": 0, "untagged": "", "tagged": ""} if fact.ref.key[0] in links(fact.ref.ns) else None
 
 
 def _address(fact: Fact) -> Seen | None:
@@ -457,6 +475,7 @@ _WITNESSES: dict[str, Callable[[Fact], Seen | None]] = {
     "namespace": _namespace_itself,
     "link": _link,
     "port": _port,
+    "bridge_vlan": _bridge_vlan,
     "address": _address,
     "route": _route,
     "rule": _rule,

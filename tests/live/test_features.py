@@ -95,3 +95,23 @@ def test_a_qdisc_of_ones_own_is_left_where_it_is(host: Host, kind: str) -> None:
     assert "pfifo" in host.run("tc qdisc show dev lo")
     host.ok("destroy", path)
     host.run("tc qdisc del dev lo root")
+
+
+def test_a_bridge_that_cannot_keep_vlans_apart_is_refused(host: Host) -> None:
+    """Without CONFIG_BRIDGE_VLAN_FILTERING the kernel takes the word for it and does nothing; `ip` shows no such word then."""
+    path = host.file("topology: lab\nbridges:\n  br0:\n    vlan_filtering: true\n")
+    host.run("ip link add x9 type bridge")
+    knows = "vlan_filtering" in host.link("host", "x9")["linkinfo"]["info_data"]
+    host.run("ip link del x9")
+    before = host.everywhere()
+    result = host.topo("apply", path)
+    if knows:
+        assert result.code == 0, result.text
+        assert host.link("host", "br0")["linkinfo"]["info_data"]["vlan_filtering"] == 1
+        host.ok("destroy", path)
+        return
+    assert result.code == 5, result.text
+    assert f"{path}:3:3: bridges.br0: " in result.err
+    assert "has no VLAN-aware bridges" in result.err
+    assert "CONFIG_BRIDGE_VLAN_FILTERING" in result.err
+    assert host.everywhere() == before

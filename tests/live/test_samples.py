@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from sandbox.monitor import Quiet
 from sandbox.snapshot import changed
 
 FILES = sorted(SAMPLES.glob("*.yaml"))
-FULL = {"bad-line", "ipvlan", "tunnels", "vlans", "vrfs"}  # what distributions' kernels may lack
+FULL = {"bad-line", "ipvlan", "tunnels", "vlan-bridge", "vlans", "vrfs"}  # what distributions' kernels may lack
 MANY = 30  # namespaces; of more, a few are watched
 
 
@@ -166,6 +167,20 @@ def _star_1000(host: Host) -> None:
     assert host.ping("h1", "10.100.3.233", within=30), "a thousand hosts say hello to each other first (IPv6's DAD)"
 
 
+def _vlan_bridge(host: Host) -> None:
+    shown = {entry["ifname"]: entry["vlans"] for entry in json.loads(host.run("bridge -j vlan show", "floor2"))}
+    assert shown["br0"] == [{"vlan": 99, "flags": ["PVID", "Egress Untagged"]}]
+    assert shown["trunk"] == [{"vlan": vid} for vid in (*range(10, 21), 99)]
+    host.serve("sales2", 80, "sales2")
+    assert host.fetch("sales1", "http://10.98.10.12/") == "sales2 ::ffff:10.98.10.11", "over the trunk"
+    assert host.fetch("lab1", "http://10.98.10.12/") == "sales2 ::ffff:10.98.20.11", "by way of the router"
+    host.run("ip addr add 10.98.10.77/24 dev eth0", "lab1")
+    try:
+        assert host.silent("lab1", "10.98.10.12"), "another VLAN is another segment"
+    finally:
+        host.run("ip addr del 10.98.10.77/24 dev eth0", "lab1")
+
+
 def _vlans(host: Host) -> None:
     assert host.ping("a", "10.95.10.2")
     tags = [host.link("a", name)["linkinfo"]["info_data"] for name in ("s100", "c10")]
@@ -227,6 +242,7 @@ WITNESSES: dict[str, Callable[[Host], None]] = {
     "three-tier": _three_tier,
     "tunnels": _tunnels,
     "two-hosts": _two_hosts,
+    "vlan-bridge": _vlan_bridge,
     "vlans": _vlans,
     "vrfs": _vrfs,
     "vxlan-flood": _vxlan_flood,

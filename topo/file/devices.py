@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from topo.kinds.spec import InterfaceSettings
 
 _BRIDGE_TIMES: Final = ("forward_delay", "hello_time", "max_age", "ageing")
-_BRIDGE_PLAIN: Final = ("stp", "priority", "group_fwd_mask", "mcast_snooping")
+_BRIDGE_VLANS: Final = ("vlan_filtering", "vlan_protocol", "vlan_default_pvid")
+_BRIDGE_PLAIN: Final = ("stp", "priority", "group_fwd_mask", "mcast_snooping", *_BRIDGE_VLANS)
 _VXLAN_PLAIN: Final = ("local", "group", "proxy", "l2miss", "l3miss", "ttl")
 _IPV6_LEAST_MTU: Final = 1280  # RFC 8200, section 5
 _OVERHEAD: Final = {4: 50, 6: 70}  # bytes: outer IP, UDP, VXLAN and inner Ethernet headers
@@ -199,6 +200,9 @@ def lower_bridge(scope: Scope, space: Space, name: str, entry: model.Bridge, loc
         bridge.routes = bool(bridge.gateways) and entry.take_over is None
         space.own += [(name, text) for text in addresses]
         common.settle(scope, space, name, addresses, bridge)
+    bridge.vlans = None if entry.external else bool(entry.vlan_filtering)
+    if entry.vlan is not None:
+        scope.vlans[Ref("bridge_vlan", space.name, (name, "self"))] = (entry.vlan, loc)
     _enslave(scope, space, bridge, entry, loc)
 
 
@@ -240,7 +244,7 @@ def _enslave(scope: Scope, space: Space, bridge: Bridge, entry: model.Bridge, lo
             continue
         plugged(scope, bridge, at)
         if port is not None:
-            add_port(scope, space, ifname, port)
+            add_port(scope, space, ifname, port, at)
 
 
 def claim(scope: Scope, port: Ref, master: Master, loc: Loc) -> bool:
@@ -261,13 +265,15 @@ def plugged(scope: Scope, bridge: Bridge, loc: Loc) -> None:
         scope.problems.add(loc, f"bridge {name} gets more than 1,023 ports, the most that the kernel takes")
 
 
-def add_port(scope: Scope, space: Space, ifname: str, settings: model.PortSettings) -> None:
+def add_port(scope: Scope, space: Space, ifname: str, settings: model.PortSettings, loc: Loc) -> None:
     """Add the port fact, if anything differs from the kernel's default."""
     stated = {
         n: v
         for n in model.PortSettings.model_fields
-        if n in settings.model_fields_set and (v := getattr(settings, n)) is not None
+        if n != "vlan" and n in settings.model_fields_set and (v := getattr(settings, n)) is not None
     }
+    if settings.vlan is not None:
+        scope.vlans[Ref("bridge_vlan", space.name, (ifname,))] = (settings.vlan, loc)
     if any(_PORT_DEFAULTS.get(name) != value for name, value in stated.items()):
         ref = Ref("port", space.name, (ifname,))
         scope.facts[ref] = Fact(ref, stated)

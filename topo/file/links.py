@@ -185,7 +185,7 @@ def _end(scope: Scope, end: End, other: End) -> None:
         plugged(scope, bridge, end.side.loc)
         settings = end.side.settings
         if settings is not None and isinstance(settings, model.BridgeEnd):
-            add_port(scope, end.space, end.ifname, settings)
+            add_port(scope, end.space, end.ifname, settings, end.side.loc)
 
 
 def _from_subnets(

@@ -40,6 +40,7 @@ def lower(topology: Topology) -> Desired:
     _devices(scope)
     lower_links(scope)
     _masters(scope)
+    _vlans(scope)
     spaces = scope.spaces.values()
     for space in spaces:
         if not space.section.model_fields_set.isdisjoint(_ROUTING):
@@ -179,6 +180,14 @@ def _enslave(scope: Scope, master: Master, above: Fact, port: Ref) -> None:
             moved = Ref("route", port.ns, (family, table, dst, metric))
             del scope.facts[main.ref]
             scope.add(Fact(moved, main.attrs), scope.stated_at.pop(main.ref, ()), f"the default route of {above.ref}")
+
+
+def _vlans(scope: Scope) -> None:
+    aware = any(bridge.vlans for space in scope.spaces.values() for bridge in space.bridges.values())
+    if aware or scope.vlans:
+        from topo.file.vlans import lower_vlans  # late: few files have any
+
+        lower_vlans(scope)
 
 
 def _filters_and_checks(scope: Scope) -> tuple[Check, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from topo.errors import Diagnostic, InputError
 from topo.facts import HOST, Fact, Facts, Ref
 from topo.file import addressing, ranges
 from topo.file.model import Defaults, Section, Topology
+
+if TYPE_CHECKING:
+    from topo.file.model import PortVlans
 
 Loc = tuple[str | int, ...]
 """A place in the file, as pydantic has it: ("links", 3, "ends", 0)."""
@@ -91,7 +94,7 @@ class Master:
 class Bridge(Master):
     """A bridge of the file: who is plugged into it, and what its ends get from it."""
 
-    __slots__ = ("gateways", "pools", "ports", "routes", "taken", "used_up")
+    __slots__ = ("gateways", "pools", "ports", "routes", "taken", "used_up", "vlans")
 
     def __init__(self, name: str, space: Space, loc: Loc) -> None:
         super().__init__(name, space, loc, "bridge")
@@ -101,6 +104,7 @@ class Bridge(Master):
         self.routes = False  # the file makes it, and its own address is its ends' router
         self.taken: dict[str, Loc] = {}  # addresses in its broadcast domain
         self.used_up = False
+        self.vlans: bool | None = False  # whether it keeps them apart; None: that is someone else's to say
 
 
 class Scope:
@@ -119,6 +123,7 @@ class Scope:
         self.paths: dict[Ref, str] = {}
         self.masters: dict[Ref, tuple[Master, Loc]] = {}  # links named in `ports` of another
         self.tables: dict[Ref, int] = {}  # links in a VRF -> its routing table
+        self.vlans: dict[Ref, tuple[PortVlans, Loc]] = {}  # what ends and ports say of them
         self.below: dict[Ref, tuple[Ref, Loc]] = {}  # link -> the device below it (parent, dev)
         self.default_routes: list[tuple[Space, str, str]] = []  # namespace, gateway, dev: where nothing else is said
         self.stated: dict[int, list[tuple[int, str]]] = {32: [], 128: []}  # see subnets.stated

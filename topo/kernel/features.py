@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from topo.changes import CREATE, REPLACE, Change
 from topo.errors import Diagnostic, LackingError
 from topo.facts import Desired, Ref
 from topo.kernel import rtnl
 from topo.kinds import shaping
-from topo.kinds.ifla import IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_NUM_TX_QUEUES, body
+from topo.kinds.ifla import IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_NUM_TX_QUEUES, body
 from topo.kinds.link_kinds import LINK_KINDS
 from topo.kinds.shaping import TCA_OPTIONS
 from topo.wire import (
+    BE16,
     NLM_F_CREATE,
     NLM_F_EXCL,
     RTM_NEWLINK,
@@ -33,12 +34,13 @@ _TOO_MANY_QUEUES: Final = 0xFFFF
 """rtnl_create_link takes 4,096 at most, and says EINVAL before it makes anything."""
 
 
+_IFLA_BR_VLAN_PROTOCOL: Final = 8
 _LO: Final = 1  # the loopback's ifindex, in every namespace
 _NO_OPTIONS: Final = attr(TCA_OPTIONS, attr(1, b"") + attr(2, b""))
 """Of every queueing discipline that topo knows these are too short to be options: EINVAL."""
 
 
-def require(sock: socket.socket, changes: Iterable[Change], desired: Desired) -> None:
+def require(sock: socket.socket, changes: Collection[Change], desired: Desired) -> None:
     """See that the kernel knows every kind of link and qdisc that is to be made.
 
     Raises LackingError, with the place of each.
@@ -58,12 +60,34 @@ def require(sock: socket.socket, changes: Iterable[Change], desired: Desired) ->
         *_lacking(_unknown(sock, asked), links, desired, "has no links of kind {}, which {} is", _link_option),
         *_lacking(_unscheduled(sock, qdiscs), qdiscs, desired, "has no {}, which {} asks for", _qdisc_option),
     ]
+    aware = [c.ref for c in changes if c.ref.kind == "link" and c.desired and _keeps_apart(c.desired.attrs)]
+    if aware and not _knows_vlans(sock):
+        lacking += _lacking(["VLAN"], {"VLAN": aware}, desired, "has no {}-aware bridges, which {} is", _vlan_option)
     if lacking:
         raise LackingError(lacking)
 
 
 def _link_option(name: str) -> str:
     return LINK_KINDS[name].option
+
+
+def _vlan_option(_: str) -> str:
+    return "CONFIG_BRIDGE_VLAN_FILTERING"
+
+
+def _keeps_apart(attrs: Mapping[str, Any]) -> bool:
+    """Whether it is a bridge of which more is said of VLANs than that it heeds none."""
+    stated = attrs.keys() & {"vlan_protocol", "vlan_default_pvid"} or attrs.get("vlan_filtering")
+    return attrs.get("kind") == "bridge" and bool(stated)
+
+
+def _knows_vlans(sock: socket.socket) -> bool:
+    """Whether bridges can keep VLANs apart: a kernel that can heeds their protocol, and refuses one that is none
+    (br_validate: EPROTONOSUPPORT); another looks at the number of queues only."""
+    info = attr_str(IFLA_INFO_KIND, "bridge") + nest(IFLA_INFO_DATA, attr(_IFLA_BR_VLAN_PROTOCOL, BE16.pack(1)))
+    impossible = body(0, attr_u32(IFLA_NUM_TX_QUEUES, _TOO_MANY_QUEUES), nest(IFLA_LINKINFO, info))
+    packed = message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, impossible)
+    return any(refusal.errno == errno.EPROTONOSUPPORT for refusal in rtnl.send(sock, [packed]))
 
 
 def _qdisc_option(name: str) -> str:

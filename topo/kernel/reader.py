@@ -294,6 +294,8 @@ class Reader:
                 kinds |= {"neighbour", "fdb"}
             elif "bridge" in links:
                 kinds.add("fdb")
+            if "bridge" in links and self._keeps_vlans(name):
+                kinds.add("bridge_vlan")
         if self._hands_over(name):
             kinds.add("neighbour")
         if name == HOST and self.previous is None:
@@ -325,6 +327,12 @@ class Reader:
         names = wanted | {space.names[index] for index in space.marked}
         facts = (self.facts.get(Ref("link", space.name, (name,))) for name in names)
         return {fact.attrs.get("kind", "") for fact in facts if fact}
+
+    def _keeps_vlans(self, ns: str) -> bool:
+        """Whether a bridge that the file names is to keep VLANs apart, or does."""
+        refs = [Ref("link", ns, (name,)) for name in self.wants[ns].links]
+        facts = [fact for ref in refs for of in (self.desired.facts, self.facts) if (fact := of.get(ref))]
+        return any(fact.attrs.get("vlan_filtering") for fact in facts)
 
     def _shaping(self, space: Space, view: _View) -> None:
         entries.keep("shaping", rtnl.dump(space.sock, RTM_GETQDISC, TCMSG.pack(0, 0, 0, 0, 0)), view, self.facts)

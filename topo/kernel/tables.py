@@ -13,6 +13,7 @@ from topo.wire import (
     IFADDRMSG,
     IFINFOMSG,
     NDMSG,
+    RTM_GETLINK,
     RTM_GETNEIGH,
     RTM_GETRULE,
     RTMSG,
@@ -20,10 +21,12 @@ from topo.wire import (
 )
 
 _IFLA_EXT_MASK, _SKIP_STATS = 29, 1 << 3  # linux/if_link.h, RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h
+_VLANS_IN_RANGES: Final = 1 << 2  # RTEXT_FILTER_BRVLAN_COMPRESSED
 _BOTH: Final = (AF_INET, AF_INET6)
 _BY_HAND: Final = (PROTOCOL, 3, 4)  # topo's routes, RTPROT_BOOT (what `ip route` gives), RTPROT_STATIC
 
 ALL_LINKS: Final = IFINFOMSG.pack(0, 0, 0, 0, 0) + attr_u32(_IFLA_EXT_MASK, _SKIP_STATS)
+BRIDGE_VLANS: Final = IFINFOMSG.pack(AF_BRIDGE, 0, 0, 0, 0) + attr_u32(_IFLA_EXT_MASK, _VLANS_IN_RANGES)
 LOOPBACK: Final = IFINFOMSG.pack(0, 0, 1, 0, 0)
 ALL_ADDRESSES: Final = IFADDRMSG.pack(0, 0, 0, 0, 0)
 ALL_ROUTES: Final = RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)  # of every family
@@ -32,6 +35,7 @@ ROUTES_BY_HAND: Final = tuple(RTMSG.pack(f, 0, 0, 0, 0, p, 0, 0, 0) for f in _BO
 PLAIN: Final = (
     ("rule", RTM_GETRULE, tuple(FIBRULEHDR.pack(f, *(0,) * 6) for f in _BOTH)),
     ("neighbour", RTM_GETNEIGH, tuple(NDMSG.pack(f, 0, 0, 0, 0) for f in _BOTH)),
+    ("bridge_vlan", RTM_GETLINK, (BRIDGE_VLANS,)),
     ("fdb", RTM_GETNEIGH, (NDMSG.pack(AF_BRIDGE, 0, 0, 0, 0),)),
 )
 """Tables that are read as they are: the kind, the request, and its bodies."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from topo.kinds.address import ADDRESS
+from topo.kinds.bridge_vlan import BRIDGE_VLAN
 from topo.kinds.fdb import FDB
 from topo.kinds.kind import Kind
 from topo.kinds.link import LINK
@@ -19,7 +20,8 @@ from topo.kinds.shaping import SHAPING
 from topo.kinds.sysctl import SYSCTL
 
 KINDS: Final[dict[str, Kind]] = {
-    kind.name: kind for kind in (NAMESPACE, LINK, PORT, ADDRESS, SYSCTL, ROUTE, RULE, NEIGHBOUR, FDB, SHAPING, NFT)
+    kind.name: kind
+    for kind in (NAMESPACE, LINK, PORT, BRIDGE_VLAN, ADDRESS, SYSCTL, ROUTE, RULE, NEIGHBOUR, FDB, SHAPING, NFT)
 }
 
 __all__ = ["KINDS", "LINK_KINDS"]

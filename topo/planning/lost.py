@@ -74,6 +74,7 @@ class _Closure:
                 yield from live.above(ref)
                 for port in live.ports(ref):
                     yield Ref("port", port.ns, port.key)
+                    yield Ref("bridge_vlan", port.ns, port.key)
         if ref.kind != "address":
             have = change.live
             if have is not None and have.ref != ref:  # it is renamed, and what sits on it goes by the new name

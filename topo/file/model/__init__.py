@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from topo.file.model.nat import Dnat, Masquerade, Match, Publish, Snat
     from topo.file.model.rules import Neighbour, NextHop, Route, Rule
     from topo.file.model.sections import Defaults, Firewall, Namespace, Nat, Section
-    from topo.file.model.settings import PortSettings, Settings
+    from topo.file.model.settings import PortSettings, PortVlans, Settings
     from topo.file.model.source import Source
     from topo.file.model.topology import Topology
     from topo.file.model.values import Entry
@@ -34,7 +34,7 @@ _MODULES: Final = {
     "nat": ("Dnat", "Masquerade", "Match", "Publish", "Snat"),
     "rules": ("Neighbour", "NextHop", "Route", "Rule"),
     "sections": ("Defaults", "Firewall", "Namespace", "Nat", "Section"),
-    "settings": ("PortSettings", "Settings"),
+    "settings": ("PortSettings", "PortVlans", "Settings"),
     "source": ("Source",),
     "topology": ("Topology",),
     "values": ("Entry",),
@@ -45,7 +45,7 @@ _HOMES: Final = {name: module for module, names in _MODULES.items() for name in 
 __all__ = [
     "Bridge", "BridgeEnd", "Chain", "Check", "Defaults", "Dnat", "Entry", "Firewall", "FirewallRule", "Interface",
     "InterfaceEnd", "Link", "Masquerade", "Match", "Namespace", "Nat", "Neighbour", "NextHop", "Peer", "Port",
-    "PortSettings", "Publish", "Route", "Rule", "Section", "Settings", "Snat", "Source", "Topology", "Vxlan",
+    "PortSettings", "PortVlans", "Publish", "Route", "Rule", "Section", "Settings", "Snat", "Source", "Topology", "Vxlan",
 ]  # fmt: skip
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
-from topo.file.model.settings import PortSettings, Settings
+from topo.file.model.settings import PortSettings, PortVlans, Settings
 from topo.file.model.values import BridgeSubnets, Ifname, Ifnames, Seconds, empty, no_entries, seconds, wrong
 from topo.kinds.later import Either
 
@@ -65,12 +65,17 @@ class Bridge(Settings):
         None, description="bits of the link-local groups 01:80:C2:00:00:0X that are forwarded; 0x4000 is LLDP"
     )
     mcast_snooping: StrictBool | None = Field(None, description="whether IGMP and MLD are listened to")
-    vlan_filtering: StrictBool | None = Field(None, description="whether it heeds VLAN tags; true is not built in yet")
+    vlan_filtering: StrictBool | None = Field(None, description="whether it keeps VLANs apart")
+    vlan_protocol: Literal["802.1Q", "802.1ad"] | None = Field(None, description="which tag it heeds; unset, 802.1Q")
+    vlan_default_pvid: Annotated[StrictInt, Field(ge=0, le=4094)] | None = Field(
+        None, description="the VLAN of ports of which nothing is said, untagged; 0 for none; unset, 1"
+    )
+    vlan: PortVlans | None = Field(None, description="the VLANs of the bridge itself; unset, as those of its ports")
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if self.vlan_filtering:
-            raise wrong("vlan-aware bridges are not built in yet", "vlan_filtering", value=True)
+        if self.vlan is not None and not self.vlan_filtering:
+            raise wrong("a bridge without `vlan_filtering: true` does not heed VLANs", "vlan")
         if (self.group_fwd_mask or 0) & 7:
             raise wrong("bits 0 to 2 (STP, pause frames, LACP) cannot be forwarded", "group_fwd_mask")
         if self.stp and self.forward_delay is not None and seconds(self.forward_delay) < _FORWARD_DELAY[0]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictInt, model_validator
 
 from topo.file.model.values import Entry, SysctlValue, single, wrong
+from topo.kinds.bridge_vlan import numbers
 from topo.kinds.later import Either
 from topo.kinds.spec import InterfaceSettings
 from topo.kinds.words import Address, Ip, ShortSysctl, canonical_ip
@@ -45,6 +46,47 @@ class Settings(InterfaceSettings):
     )
 
 
+def _vlans(value: Any) -> list[int | str]:
+    """VLANs and ranges of them, each checked."""
+    values = value if isinstance(value, list) else [value]
+    for item in values:
+        first, _, last = str(item).partition("-")
+        bounds = (first, last or first)
+        if isinstance(item, bool) or not all(
+            bound.isascii() and bound.isdigit() and len(bound) < 5 for bound in bounds
+        ):
+            raise ValueError(f"{item!r} is no VLAN: write 20, or 30-32 for a range")
+        if not 1 <= int(bounds[0]) <= int(bounds[1]) <= _LAST_VLAN:
+            raise ValueError(f"VLANs {item} are none of 1 to {_LAST_VLAN} in order")
+    return values
+
+
+_LAST_VLAN: Final = 4094
+Vlans = Annotated[list[int | str], Either(_vlans, list[int | str] | int | str)]
+
+
+class PortVlans(Entry):
+    """The VLANs of a bridge's port, all of them (bridge(8), bridge vlan)."""
+
+    pvid: Annotated[StrictInt, Field(ge=1, le=_LAST_VLAN)] | None = Field(
+        None, description="the VLAN of what comes in without a tag, and goes out without one unless it is in `tagged`"
+    )
+    untagged: Vlans | None = Field(None, description="more VLANs that go out without a tag: 10, or [20, 30-32]")
+    tagged: Vlans | None = Field(None, description="VLANs that go out with their tag: 10, or [20, 30-32]")
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        both = vlan_numbers(self.untagged) & vlan_numbers(self.tagged)
+        if both:
+            raise wrong(f"VLAN {min(both)} is both tagged and untagged", "untagged")
+        return self
+
+
+def vlan_numbers(stated: list[int | str] | None) -> set[int]:
+    """The VLANs of a list of them and of ranges."""
+    return numbers(",".join(map(str, stated or ())))
+
+
 class PortSettings(Entry):
     """What a bridge knows of one of its ports (bridge(8), bridge link set)."""
 
@@ -62,10 +104,6 @@ class PortSettings(Entry):
     mcast_to_unicast: bool | None = Field(None, description="multicast is sent to each member as unicast")
     cost: Annotated[StrictInt, Field(ge=1, le=65535)] | None = Field(None, description="its STP path cost")
     priority: Annotated[StrictInt, Field(ge=0, le=63)] | None = Field(None, description="its STP priority")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_vlan(cls, value: Any) -> Any:
-        if isinstance(value, dict) and "vlan" in value:
-            raise wrong("vlan-aware bridges are not built in yet", "vlan", value=value["vlan"])
-        return value
+    vlan: PortVlans | None = Field(
+        None, description="the VLANs that it is in, of a bridge with `vlan_filtering`; unset, `vlan_default_pvid`"
+    )

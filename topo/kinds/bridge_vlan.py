@@ -1,0 +1,131 @@
+"""The VLANs of a bridge's port, or of the bridge itself (bridge(8) `bridge vlan`, linux/if_bridge.h, net/bridge/br_vlan.c).
+
+What is stated is all of it: `pvid` is the VLAN of what comes in without a tag, 0 for none; `untagged` and `tagged` are
+the VLANs of what goes out, as ranges. The kernel puts a port, and the bridge, into VLAN 1, untagged, unless told otherwise: of
+one that is in no other there is no fact, and deleting a fact puts that back. A request says which VLANs there are
+to be, and takes all others away: it is the same whatever was there before.
+
+The key is (ifname,), or (ifname, "self") for the bridge itself.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from topo.changes import DELETE, Env, Op, Rtnl
+from topo.facts import STATIC, Fact, Ref, link
+from topo.kinds.kind import DesiredView, Kind, View
+from topo.wire import (
+    AF_BRIDGE,
+    IFINFOMSG,
+    RTM_DELLINK,
+    RTM_NEWLINK,
+    RTM_SETLINK,
+    U16,
+    attr,
+    attribute_list,
+    attributes,
+    nest,
+)
+
+_IFLA_MASTER, _IFLA_AF_SPEC, _IFLA_BRIDGE_FLAGS, _IFLA_BRIDGE_VLAN_INFO = 10, 26, 0, 2
+_FLAG_MASTER, _FLAG_SELF = 1, 2
+_PVID, _UNTAGGED, _BEGIN, _END = 1 << 1, 1 << 2, 1 << 3, 1 << 4
+_INFO: Final = struct.Struct("=HH")  # struct bridge_vlan_info: flags, vid
+_LAST: Final = 4094
+UNSTATED: Final[Mapping[str, Any]] = {"pvid": 1, "untagged": "1", "tagged": ""}
+
+
+def ranges(vids: Iterable[int]) -> str:
+    """VLANs as `1,20-22`."""
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in _runs(vids))
+
+
+def numbers(text: str) -> set[int]:
+    """The VLANs of `1,20-22`."""
+    bounds = (part.partition("-") for part in text.split(",") if part)
+    return {vid for first, _, last in bounds for vid in range(int(first), int(last or first) + 1)}
+
+
+def _runs(vids: Iterable[int]) -> Iterator[tuple[int, int]]:
+    first = last = 0
+    for vid in sorted(vids):
+        if first and vid == last + 1:
+            last = vid
+            continue
+        if first:
+            yield first, last
+        first = last = vid
+    if first:
+        yield first, last
+
+
+def _infos(vids: Collection[int], flags: int) -> Iterator[bytes]:
+    for first, last in _runs(vids):
+        if first == last:
+            yield attr(_IFLA_BRIDGE_VLAN_INFO, _INFO.pack(flags, first))
+        else:
+            yield attr(_IFLA_BRIDGE_VLAN_INFO, _INFO.pack(flags | _BEGIN, first))
+            yield attr(_IFLA_BRIDGE_VLAN_INFO, _INFO.pack(flags | _END, last))
+
+
+def encode(op: Op, env: Env) -> list[Rtnl]:
+    ns, ifname = op.ref.ns, op.ref.key[0]
+    wanted: Mapping[str, Any] = UNSTATED if op.verb == DELETE or op.new is None else op.new.attrs
+    untagged, tagged = numbers(wanted["untagged"]), numbers(wanted["tagged"])
+    own = {wanted["pvid"]} - {0}
+    native = _UNTAGGED if own & untagged else 0
+    there = b"".join(
+        [*_infos(untagged - own, _UNTAGGED), *_infos(tagged - own, 0), *_infos(own, _PVID | native)]
+    )  # the one that is the pvid comes last: to be told without that flag is to be it no longer
+    gone = b"".join(_infos(set(range(1, _LAST + 1)) - untagged - tagged, 0))
+    head = IFINFOMSG.pack(AF_BRIDGE, 0, env.index(ns, ifname), 0, 0)
+    side = _FLAG_SELF if len(op.ref.key) > 1 else _FLAG_MASTER
+    flags = attr(_IFLA_BRIDGE_FLAGS, U16.pack(side))
+    requests = ((RTM_SETLINK, there), (RTM_DELLINK, gone))
+    return [Rtnl(ns, request, 0, head + nest(_IFLA_AF_SPEC, flags, vlans)) for request, vlans in requests if vlans]
+
+
+def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterable[Fact]:
+    """The fact of an RTM_NEWLINK of AF_BRIDGE, which was asked for with RTEXT_FILTER_BRVLAN_COMPRESSED."""
+    if kind != RTM_NEWLINK or end - offset < IFINFOMSG.size:
+        return ()
+    family, _, index, _, _ = IFINFOMSG.unpack_from(data, offset)
+    ifname = view.ifname(index)
+    if family != AF_BRIDGE or ifname is None:
+        return ()
+    found = attributes(data, offset + IFINFOMSG.size, end)
+    attrs = _vlans(found.get(_IFLA_AF_SPEC, b""))
+    own = _IFLA_MASTER not in found or int.from_bytes(found[_IFLA_MASTER][:4], "little") == index
+    ref = Ref("bridge_vlan", view.ns, (ifname, "self") if own else (ifname,))
+    return () if attrs == UNSTATED else (Fact(ref, attrs, STATIC),)
+
+
+def _vlans(spec: bytes) -> dict[str, Any]:
+    pvid, first = 0, 0
+    found: dict[int, set[int]] = {0: set(), _UNTAGGED: set()}
+    for nla, value in attribute_list(spec):
+        if nla != _IFLA_BRIDGE_VLAN_INFO or len(value) < _INFO.size:
+            continue
+        flags, vid = _INFO.unpack_from(value)
+        if flags & _PVID:
+            pvid = vid
+        if flags & _BEGIN:
+            first = vid
+            continue
+        found[flags & _UNTAGGED].update(range(first if flags & _END else vid, min(vid, _LAST) + 1))
+    return {"pvid": pvid, "untagged": ranges(found[_UNTAGGED]), "tagged": ranges(found[0])}
+
+
+def requires(fact: Fact, _: DesiredView) -> Iterable[Ref]:
+    yield link(fact.ref.ns, fact.ref.key[0])
+
+
+def describe(fact: Fact) -> str:
+    """As `bridge vlan` has them: `pvid 10 untagged 10 tagged 20-22`."""
+    return " ".join(f"{name} {value}" for name in UNSTATED if (value := fact.attrs.get(name)))
+
+
+BRIDGE_VLAN: Final = Kind("bridge_vlan", encode, decode, requires, describe=describe)
