@@ -98,10 +98,10 @@ def test_a_qdisc_of_ones_own_is_left_where_it_is(host: Host, kind: str) -> None:
 
 
 def test_a_bridge_that_cannot_keep_vlans_apart_is_refused(host: Host) -> None:
-    """Without CONFIG_BRIDGE_VLAN_FILTERING the kernel takes the word for it and does nothing; `ip` shows no such word then."""
+    """Without CONFIG_BRIDGE_VLAN_FILTERING the kernel takes the word for it and does nothing; of the protocol `ip` shows nothing then."""
     path = host.file("topology: lab\nbridges:\n  br0:\n    vlan_filtering: true\n")
     host.run("ip link add x9 type bridge")
-    knows = "vlan_filtering" in host.link("host", "x9")["linkinfo"]["info_data"]
+    knows = "vlan_protocol" in host.link("host", "x9")["linkinfo"]["info_data"]
     host.run("ip link del x9")
     before = host.everywhere()
     result = host.topo("apply", path)

@@ -200,6 +200,8 @@ def lower_bridge(scope: Scope, space: Space, name: str, entry: model.Bridge, loc
         bridge.routes = bool(bridge.gateways) and entry.take_over is None
         space.own += [(name, text) for text in addresses]
         common.settle(scope, space, name, addresses, bridge)
+    if any(getattr(entry, field) is not None for field in _BRIDGE_VLANS):
+        scope.paths[ref] = path(loc)
     bridge.vlans = None if entry.external else bool(entry.vlan_filtering)
     if entry.vlan is not None:
         scope.vlans[Ref("bridge_vlan", space.name, (name, "self"))] = (entry.vlan, loc)

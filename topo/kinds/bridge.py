@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from typing import Final
 
 from topo.facts import Fact
-from topo.kinds.kind import LinkKind, Ports, View
+from topo.kinds.kind import LinkKind, Ports
 from topo.wire import BE16, BOOL, U16, U32, Attr, Format, named
 
 # IFLA_BR_* in linux/if_link.h. Times are in centiseconds (USER_HZ).
@@ -30,16 +30,10 @@ def refuses(_: Fact, port: Fact) -> str:
     return ""
 
 
-def decode_extra(_: dict[int, bytes], attrs: dict[str, Any], __: View) -> None:
-    """A kernel without CONFIG_BRIDGE_VLAN_FILTERING says nothing of VLANs: it heeds none."""
-    attrs.setdefault("vlan_filtering", False)
-
-
 BRIDGE = LinkKind(
     "bridge",
     option="CONFIG_BRIDGE",
     ports=Ports(refuses=refuses),
-    decode_extra=decode_extra,
     data=(
         Attr("forward_delay", 1, U32, 1500),
         Attr("hello_time", 2, U32, 200),
