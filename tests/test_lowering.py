@@ -340,7 +340,7 @@ def test_bridges() -> None:
         bridges={
             "br0": {
                 "stp": True, "forward_delay": 4, "hello_time": "2s", "ageing": "500ms", "priority": 4096,
-                "mcast_snooping": False, "group_fwd_mask": 0x4000, "vlan_filtering": False,
+                "mcast_snooping": False, "group_fwd_mask": 0x4000,
                 "ports": ["eth1", {"interface": "tap0", "hairpin": True, "learning": True}, "nic"],
             },
             "docker0": {"external": True, "ports": ["eth2"], "subnet": "172.17.0.0/16"},
@@ -352,7 +352,7 @@ def test_bridges() -> None:
     )  # fmt: skip
     assert attrs(desired, "link", "host", "br0") == {
         "kind": "bridge", "master": None, "up": True, "stp": True, "priority": 4096, "group_fwd_mask": 0x4000,
-        "mcast_snooping": False, "forward_delay": 400, "hello_time": 200, "ageing": 50, "vlan_filtering": False,
+        "mcast_snooping": False, "forward_delay": 400, "hello_time": 200, "ageing": 50,
     }  # fmt: skip
     assert attrs(desired, "link", "host", "eth1") == {"master": "br0"}
     assert attrs(desired, "link", "host", "nic") == {"mtu": 9000, "master": "br0"}

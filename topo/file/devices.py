@@ -187,7 +187,8 @@ def lower_bridge(scope: Scope, space: Space, name: str, entry: model.Bridge, loc
     else:
         attrs: dict[str, Any] = {"kind": "bridge", "master": None, **common.attrs}
         for field in _BRIDGE_PLAIN:
-            if (value := getattr(entry, field)) is not None:
+            value = getattr(entry, field)
+            if value is not None and (value or field != "vlan_filtering"):  # false is the default, which some refuse
                 attrs[field] = value
         for field in _BRIDGE_TIMES:
             if (value := getattr(entry, field)) is not None:

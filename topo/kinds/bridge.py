@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Any, Final
 
 from topo.facts import Fact
-from topo.kinds.kind import LinkKind, Ports
+from topo.kinds.kind import LinkKind, Ports, View
 from topo.wire import BE16, BOOL, U16, U32, Attr, Format, named
 
 # IFLA_BR_* in linux/if_link.h. Times are in centiseconds (USER_HZ).
+_IFLA_BR_VLAN_PROTOCOL: Final = 8
 _STP: Final = Format(lambda on: U32.pack(1 if on else 0), lambda data: U32.unpack(data) != 0)  # 2: by a daemon
 
 
@@ -30,10 +31,17 @@ def refuses(_: Fact, port: Fact) -> str:
     return ""
 
 
+def decode_extra(data: dict[int, bytes], attrs: dict[str, Any], _: View) -> None:
+    """A kernel without CONFIG_BRIDGE_VLAN_FILTERING tells no protocol, and refuses to be told even that it heeds none."""
+    if _IFLA_BR_VLAN_PROTOCOL not in data:
+        attrs.pop("vlan_filtering", None)
+
+
 BRIDGE = LinkKind(
     "bridge",
     option="CONFIG_BRIDGE",
     ports=Ports(refuses=refuses),
+    decode_extra=decode_extra,
     data=(
         Attr("forward_delay", 1, U32, 1500),
         Attr("hello_time", 2, U32, 200),
@@ -42,7 +50,7 @@ BRIDGE = LinkKind(
         Attr("stp", 5, _STP, False),
         Attr("priority", 6, U16, 32768),
         Attr("vlan_filtering", 7, BOOL, False),
-        Attr("vlan_protocol", 8, named(BE16, {"802.1Q": 0x8100, "802.1ad": 0x88A8}), "802.1Q"),
+        Attr("vlan_protocol", _IFLA_BR_VLAN_PROTOCOL, named(BE16, {"802.1Q": 0x8100, "802.1ad": 0x88A8}), "802.1Q"),
         Attr("group_fwd_mask", 9, U16, 0),
         Attr("mcast_snooping", 23, BOOL, True),
         Attr("vlan_default_pvid", 39, U16, 1),
