@@ -202,7 +202,6 @@ OWN_ATTRS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "mcast_snooping": st.booleans(),
         "priority": U16,
         "group_fwd_mask": U16,
-        "vlan_filtering": st.booleans(),
         "vlan_default_pvid": U16,
         **{name: U32 for name in ("forward_delay", "hello_time", "max_age", "ageing")},
     },
@@ -574,6 +573,15 @@ def test_real_dumps_are_read_as_pyroute2_reads_them() -> None:
     join(facts["link", "p0"], lambda ns, index: {("far", 7): "p1"}.get((ns, 7)), lambda ns, nsid: "far")
     assert facts["link", "mv0"].attrs["parent"] == ("web", "q0")
     assert facts["link", "p0"].attrs["peer"] == ("far", "p1")
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_whether_a_bridge_heeds_vlans_is_told_with_their_protocol(on: bool) -> None:
+    """Without it the kernel cannot keep them apart, and the word means nothing."""
+    for data, told in (([("IFLA_BR_VLAN_PROTOCOL", 0x8100)], on), ([], None)):
+        body = pyroute2_body(7, [("IFLA_IFNAME", "br0"), *info("bridge", [("IFLA_BR_VLAN_FILTERING", on), *data])])
+        (fact,) = decode(body, {7: "br0"})
+        assert fact.attrs.get("vlan_filtering") == told
 
 
 REMOVAL = (
