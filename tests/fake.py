@@ -135,15 +135,15 @@ class FakeKernel:
             _refuse(errno.EOPNOTSUPP, ref, "not a bridge port")
         if ref.kind != "route":
             return
-        if attrs.get("dev"):
-            dev = self.facts.get(link(ref.ns, attrs["dev"]))
+        for _, name, _ in _hops(attrs):
+            dev = self.facts.get(link(ref.ns, name))
             if dev is None:
                 _refuse(errno.ENODEV, ref)
             elif not dev.attrs["up"]:
                 _refuse(errno.ENETDOWN, ref)
-        if attrs.get("gateway") and not attrs.get("onlink"):
-            near = self._on(link(ref.ns, attrs["dev"]), "address")
-            if not any(_reaches(other.key[1], attrs["gateway"]) for other in near):
+        for gateway, name, onlink in _hops(attrs):
+            near = self._on(link(ref.ns, name), "address")
+            if gateway and not onlink and not any(_reaches(other.key[1], gateway) for other in near):
                 _refuse(errno.ENETUNREACH, ref, "Nexthop has invalid gateway.")
         if attrs.get("src") and not any(
             other.kind == "address" and other.ns == ref.ns and other.key[1].partition("/")[0] == attrs["src"]
@@ -206,6 +206,8 @@ class FakeKernel:
         self.serial += 1
         data = {a.name: a.default for a in LINK_KINDS[kind].data}
         base = {"kind": kind, "up": False, "master": None, "mtu": 1500, "txqueuelen": 1000, "alias": ""}
+        if kind == "tun":
+            base["txqueuelen"] = 500  # TUN_READQ_SIZE in drivers/net/tun.c
         return {**base, "mac": f"02:00:00:00:{self.serial >> 8:02x}:{self.serial & 255:02x}", **data}
 
     def _update(self, op: Op) -> None:
@@ -258,8 +260,8 @@ class FakeKernel:
                         attrs[name] = (new.ns, *new.key)
                 if ref.ns == old.ns and attrs.get("master") == old.key[0]:
                     attrs["master"] = new.key[0]
-            if ref.ns == old.ns and ref.kind == "route" and attrs.get("dev") == old.key[0]:
-                attrs["dev"] = new.key[0]
+            if ref.ns == old.ns and ref.kind == "route":
+                _rename_hops(attrs, old.key[0], new.key[0])
             if ref == old:
                 ref = new
             elif ref.ns == old.ns and ref.kind in ON_LINK and ref.key[0] == old.key[0]:
@@ -337,7 +339,7 @@ class FakeKernel:
     def _drop_on(self, home: Ref, which: Callable[[Ref], bool]) -> None:
         for other, fact in list(self.facts.items()):
             on = other.kind in ON_LINK and other.key[0] == home.key[0]
-            on = on or (other.kind == "route" and fact.attrs.get("dev") == home.key[0])
+            on = on or (other.kind == "route" and home.key[0] in [dev for _, dev, _ in _hops(fact.attrs)])
             on = on or (other.kind == "sysctl" and _device(other) == home.key[0])
             if on and other.ns == home.ns and which(other):
                 del self.facts[other]
@@ -354,6 +356,20 @@ class FakeKernel:
 
 def _refuse(number: int, ref: Ref, words: str = "") -> None:
     raise KernelError(number, words, ref)
+
+
+def _hops(attrs: Mapping[str, Any]) -> list[tuple[str | None, str, bool]]:
+    """(gateway, device, onlink) of each way that a route goes."""
+    if hops := attrs.get("nexthops"):
+        return [(gateway, dev, onlink) for gateway, dev, _, onlink in hops]
+    return [(attrs.get("gateway"), attrs["dev"], bool(attrs.get("onlink")))] if attrs.get("dev") else []
+
+
+def _rename_hops(attrs: dict[str, Any], old: str, new: str) -> None:
+    if attrs.get("dev") == old:
+        attrs["dev"] = new
+    if hops := attrs.get("nexthops"):
+        attrs["nexthops"] = tuple((hop[0], new if hop[1] == old else hop[1], *hop[2:]) for hop in hops)
 
 
 def _is_ipv6(ref: Ref) -> bool:

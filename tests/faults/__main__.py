@@ -22,8 +22,8 @@ from faults import figures
 
 PAGE: Final = ROOT / "docs" / "reliability.md"
 PARTS: Final = (
-    ("test_killed", "test_hostile", "test_provoked"),
-    ("test_refused", "test_record", "test_many", "test_privilege"),
+    ("test_killed", "test_hostile", "test_provoked", "test_random"),
+    ("test_refused", "test_record", "test_many", "test_privilege", "test_long"),
 )
 """About as long as one another."""
 

@@ -16,6 +16,8 @@ ORDER: Final = (
     "others at work between two steps", "no descriptors left", "no room for the record",
     "applies of one topology at once", "apply against destroy", "two topologies on one bridge at once",
     "while ip and nft change the kernel", "attached to a namespace that comes and goes", "a lock that is held",
+    "random topologies and edits, there and back", "properties of planning", "random drift, repaired",
+    "among many links and routes of others", "many namespaces on several bridges",
     "fuzzed", "deep or large files", "hostile names", "symbolic links where topo writes",
     "CAP_NET_ADMIN and CAP_SYS_ADMIN alone", "capabilities missing", "in a user namespace",
 )  # fmt: skip

@@ -309,3 +309,25 @@ def test_sysctls_stated_from_the_first_apply_on(host: Host) -> None:
     lab.apply(STAR)
     assert [host.run(f"sysctl -n {name}", "a") for name in names] == usual
     lab.destroy()
+
+
+def test_port_of_a_bridge_that_goes_gets_an_address(host: Host) -> None:
+    """Which looks like the underlay given back, but for the bridge: it is gone before."""
+    text = "topology: edit\nnamespaces: {a: {}}\nlinks:\n  - [e0, a:e0]\n  - [{interface: e2, addresses: 10.30.1.1/24}, e1]\n"
+    lab = Lab(host, text)
+    lab.apply(
+        "topology: edit\nnamespaces: {b: {}}\nbridges: {br0: {}}\nlinks:\n  - [e0, b:e1]\n  - [e1, {bridge: br0, name: p2}]\n"
+    )
+    lab.apply(text)
+    assert host.addresses("host", "e2") == {"10.30.1.1/24"}
+    lab.destroy()
+
+
+def test_made_from_one_namespace_and_then_set_in_another(host: Host) -> None:
+    """A macvtap is made by the socket of its parent's namespace and gets its alias by that of its own, where others wait."""
+    host.run("ip link add nic0 type veth peer name nic1")
+    interface = "i0: {kind: macvtap, parent: 'host:nic0', comment: what it is for}"
+    lab = Lab(host, "topology: edit\nnamespaces:\n  a: {bridges: {br1: {}}, interfaces: {" + interface + "}}\n")
+    assert host.link("a", "i0")["ifalias"] == "what it is for"
+    lab.destroy()
+    host.run("ip link del nic0")

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from topo.changes import CREATE, DELETE, UPDATE, Env, Op, Rtnl
+from topo.errors import KernelError
 from topo.facts import Ref, link
 from topo.kernel import bpf, rtnl, sysctl
 from topo.kernel.spaces import Space, Spaces
@@ -138,11 +139,14 @@ def begins(detour: Detour, op: Op) -> bool:
 
 
 def open_way(spaces: Spaces, env: Env, detour: Detour) -> Way | None:
-    """Make the bridge ready and the program work; None where the bridge is down and nothing can come in over it."""
+    """Make the bridge ready and the program work; None where nothing can come in over it: it is down, or gone already."""
     ns, bridge_name = detour.nic.ns, detour.bridge.key[0]
     space = spaces.enter(ns)
-    nic, bridge = env.index(ns, detour.nic.key[0]), env.index(ns, bridge_name)
-    if not _state(space, bridge)[0]:
+    try:
+        nic, bridge = env.index(ns, detour.nic.key[0]), env.index(ns, bridge_name)
+        if not _state(space, bridge)[0]:
+            return None
+    except KernelError:
         return None
     pair = _give_carrier(space, env, bridge) if detour.taking else []
     before, after = [], list(pair)

@@ -136,6 +136,7 @@ class Executor:
                 return
         if self._heirs and op.verb == CREATE and op.ref.kind == "address":
             self._introduce(op.ref)
+        asked = ""  # by which namespace's socket the last request of this op goes
         for item in KINDS[op.ref.kind].encode(op, self):
             if callable(item):
                 self._flush()
@@ -143,6 +144,11 @@ class Executor:
                     return
                 item = item()
             if isinstance(item, Rtnl):
+                if asked not in ("", item.ns):  # made from one namespace, and then set in another
+                    self._send(asked)
+                    if self._failed:
+                        return
+                asked = item.ns
                 self._queue(op, item)
                 continue
             self._flush()

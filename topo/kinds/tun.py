@@ -92,6 +92,7 @@ TUN = LinkKind(
     replace=replace,
     mtu=None,
     txqueuelen=500,  # TUN_READQ_SIZE
+    unstated={"user": None, "group": None},
     make=make,
     decode_extra=decode_extra,
 )
