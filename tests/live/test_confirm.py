@@ -383,3 +383,29 @@ def test_notes_are_for_roots_eyes(host: Host) -> None:
     assert (path.stat().st_mode & 0o777, RECORD.stat().st_mode & 0o777) == (0o600, 0o700)
     host.ok("confirm", "lab")
     host.ok("destroy", "lab")
+
+
+def test_cut_off_and_killed_at_the_terminal(host: Host) -> None:
+    """The worst night: the way in is cut, the terminal goes, and all that is left is what is on disk and the watchdog."""
+    host.run("ip netns add net")
+    host.run("ip link add eth0 up type veth peer name eth0 netns net")
+    host.run("ip addr add 192.0.2.10/24 dev eth0")
+    host.run("ip -n net link set eth0 up")
+    host.run("ip -n net addr add 192.0.2.254/24 dev eth0")
+    host.ok("apply", host.file("topology: lab\ninterfaces: {eth0: {kind: existing, mtu: 1400}}\n"))
+    before = host.settled()
+    cut = host.file("topology: lab\ninterfaces: {eth0: {kind: existing, mtu: 1300, up: false}}\n", "cut.yaml")
+    shell, master = _on_a_terminal(f"cd {ROOT} && {sys.executable} -m topo apply --confirm 3s {cut}")
+    assert _heard(master, "unconfirmed, reverts in 3 s")
+    os.kill(shell, signal.SIGKILL)
+    os.close(master)
+    os.waitpid(shell, 0)
+    assert host.silent("net", "192.0.2.10")
+    assert json.loads((RECORD / "lab.json").read_text())["applied"]["interfaces"]["eth0"]["mtu"] == 1300
+    assert note()["before"]["interfaces"]["eth0"]["mtu"] == 1400, "another run of the tool knows the way back"
+    reverted(host)
+    host.same(before)
+    assert host.ping("net", "192.0.2.10")
+    host.ok("destroy", "lab")
+    host.run("ip netns del net")
+    host.fails("ip link del eth0")
