@@ -260,6 +260,13 @@ def test_one_list_of_peers_serves_every_host() -> None:
     assert keys(desired, "route") == [(4, 254, "10.3.0.0/24", 0)]
 
 
+def test_an_end_that_is_down_gets_no_default_route_from_a_bridge() -> None:
+    ends = [{"interface": "a:eth0", "up": False}, "br0"]
+    found = lowered(bridges={"br0": {"subnet": "10.0.0.0/24"}}, namespaces={"a": {}}, links=[ends])
+    assert keys(found, "address", "a") == [("eth0", "10.0.0.2/24")]
+    assert keys(found, "route", "a") == []
+
+
 def test_the_host_and_who_has_a_default_route_get_none_from_a_bridge() -> None:
     desired = lowered(
         namespaces={

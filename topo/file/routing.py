@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from topo.facts import Fact, Ref
+from topo.facts import Fact, Ref, link
 from topo.file import model
 from topo.file.addressing import parse_address, parse_prefix
 from topo.file.model.values import fwmark, ports, table
@@ -45,8 +45,13 @@ def lower_routing(scope: Scope, space: Space) -> None:
 
 
 def lower_default_routes(scope: Scope) -> None:
-    """The default routes that bridges give to their ends: the first counts, and one that the file states before it."""
+    """The default routes that bridges give to their ends: the first counts, and one that the file states before it.
+
+    An end that is stated to be down gets none: the kernel takes no route there (ENETDOWN).
+    """
     for space, gateway, dev in scope.default_routes:
+        if scope.facts[link(space.name, dev)].attrs.get("up") is False:
+            continue
         fact = default_route(space.name, gateway, dev)
         scope.facts.setdefault(fact.ref, fact)
 
