@@ -207,15 +207,18 @@ class _Run:
         old = state.record or Record(self.name, self.kernel.home())
         restore = {**originals(state.plan.changes, state.live, state.desired, state.previous), **state.restore}
         passing = {ref: original for ref, (_, original) in state.heirs.items()}
-        records.save(
-            records.update(
-                old,
-                pending=None if self.destroying else state.desired.document,
-                destroying=self.destroying,
-                restore={**passing, **restore},
-                namespaces=rehome.recorded(old.namespaces, state.homes) | self.kernel.inodes(state.desired),
-            )
+        begun = records.update(
+            old,
+            pending=None if self.destroying else state.desired.document,
+            destroying=self.destroying,
+            restore={**passing, **restore},
+            namespaces=rehome.recorded(old.namespaces, state.homes) | self.kernel.inodes(state.desired),
         )
+        try:
+            records.save(begun)
+        except TopoError:
+            self._back()  # it may be there already, and not be synced
+            raise
         self.restore = restore
 
     def _settled(self) -> None:

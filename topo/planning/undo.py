@@ -33,12 +33,17 @@ def undo(snapshot: Live, now: Live, touched: Iterable[Change], desired: Desired)
             again = () if ref.kind in ("link", "namespace") else (AGAIN,)
             found[ref] = Change(CREATE, ref, want, None, again, "as it was")
         else:
-            owner = ref in adopted and have.origin != want.origin
+            owner = (ref in adopted and have.origin != want.origin) or _doomed(have, want)
             if change := changed(_without(want, have), have, ref, owner=owner, reason="as it was"):
                 found[ref] = change
     closed = with_losses(found, whole, now) if found else found
     kept = [closed[ref] for ref in whole if ref in closed]
     return (*kept, *(change for ref, change in closed.items() if ref not in whole))
+
+
+def _doomed(have: Fact, want: Fact) -> bool:
+    """Whether a link has lost its mark to the group that was to be deleted (topo.kernel.executor)."""
+    return want.origin == OWN and "_group" in have.attrs.keys() - want.attrs.keys()
 
 
 def _without(want: Fact, have: Fact) -> Fact:
