@@ -51,13 +51,18 @@ def told(steps: list[str]) -> list[str]:
 
 
 def alike(seen: Seen) -> Seen:
-    """As `like`; and a link that is down has had a queue or not: the kernel attaches it when the link first comes up."""
+    """As `like`, but for what the kernel does with a link's past: the queue that it gets when it first comes up, and the
+    entries for a bridge's and its ports' own addresses, which go with the first of several that have the same.
+    """
     found = like(seen)
     for sections in found.values():
         down = {entry["ifname"] for entry in sections.get("links", ()) if "UP" not in entry["flags"]}
         for entry in sections.get("links", ()):
             if entry["ifname"] in down and entry["qdisc"] in ("noop", "noqueue"):
                 entry["qdisc"] = "noop"
+        own = ("permanent", True)
+        if "fdb" in sections:
+            sections["fdb"] = [e for e in sections["fdb"] if (e.get("state"), "master" in e) != own]
         if down:
             sections["qdiscs"] = [q for q in sections["qdiscs"] if q["dev"] not in down or q["kind"] != "noqueue"]
     return found
