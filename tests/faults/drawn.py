@@ -247,7 +247,8 @@ def _routing(d: Draft, section: Document, links: list[Any], ns: str) -> None:
             routes.append(
                 {"to": to, "via": f"{net}.250", **d.maybe({"metric": (5, 7), "mtu": (1300,), "table": (100, 101)})}
             )
-        if d.coin() and d.coin():
+        kind = section.get("interfaces", {}).get(name, {}).get("kind")
+        if kind != "tun" and d.coin() and d.coin():  # a point-to-point device has one for all: 0.0.0.0 (net/ipv4/arp.c)
             section.setdefault("neighbours", []).append(
                 {"ip": f"{net}.{d.some(77, 78)}", "mac": d.some("02:00:00:00:07:77", "02:00:00:00:07:78"), "dev": name}
             )
