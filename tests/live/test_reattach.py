@@ -199,10 +199,10 @@ def test_failed_end_gives_the_name_back(host: Host, two: Two) -> None:
 
 FORWARDING = "/proc/sys/net/ipv4/ip_forward"
 KILLED = [
-    (f"openat -P {FORWARDING} when=3", "back"),  # when reading, it is opened in both
-    (f"openat -P {FORWARDING} when=3", "destroy"),
-    (f"openat -P {FORWARDING} when=4", "back"),
-    (f"openat -P {FORWARDING} when=4", "destroy"),
+    (f"openat -P {FORWARDING} when=1", "back"),  # once in each; netlink tells its value
+    (f"openat -P {FORWARDING} when=1", "destroy"),
+    (f"openat -P {FORWARDING} when=2", "back"),
+    (f"openat -P {FORWARDING} when=2", "destroy"),
     ("umount2 when=1", "back"),
     ("umount2 when=1", "destroy"),
     (f"unlink -P {NETNS / 'web'} when=1", "forward"),
