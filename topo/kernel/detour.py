@@ -86,12 +86,10 @@ class Detour(NamedTuple):
 
 @dataclass(slots=True)
 class Way:
-    """A detour that is open. The kernel may refuse any of its requests: `before` and `behind` go in one send with the
-    handover, `afterwards` when the program, if there is one, has been closed."""
+    """A detour that is open. The kernel may refuse any of its requests: `behind` goes in one send with the handover, `afterwards` when the program, if there is one, has been closed."""
 
     program: int | None
     target: Ref
-    before: list[Rtnl]
     behind: list[Rtnl]
     afterwards: list[Rtnl]
     awaited: set[bytes] = field(default_factory=set)
@@ -154,12 +152,14 @@ def open_way(spaces: Spaces, env: Env, detour: Detour) -> Way | None:
     if max(own, both):
         before = [_rp_filter(ns, bridge, _LOOSE), Rtnl(ns, RTM_NEWADDR, _NEW, _dummy(bridge))]
         after = [Rtnl(ns, RTM_DELADDR, 0, _dummy(bridge)), _rp_filter(ns, bridge, own), *pair]
+    if before:
+        rtnl.send(space.sock, [message(r.type, r.flags, 0, r.body) for r in before])  # ahead of the first frame
     program = None
     with suppress(OSError):
         program = bpf.redirect(nic, bridge)
     if detour.taking:
-        return Way(program, detour.bridge, before, after, [])
-    return Way(program, detour.nic, before, [], after)
+        return Way(program, detour.bridge, after, [])
+    return Way(program, detour.nic, [], after)
 
 
 def _local(space: Space, index: int) -> set[bytes]:

@@ -179,7 +179,6 @@ class Executor:
             way = detour.open_way(self.spaces, self, found)
             if way is not None:
                 self._ways[nic.ns] = way
-                self._waiting[nic.ns] = _hints(nic, way.before)
 
     def _queue(self, op: Op, request: Rtnl) -> None:
         waiting = self._waiting.setdefault(request.ns, [])
