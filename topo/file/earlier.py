@@ -15,7 +15,7 @@ from topo.file import model, ranges
 from topo.file.devices import Common
 from topo.file.scope import Scope
 
-_OF_LINK: Final = frozenset({"mtu", "up", "txqueuelen", "shaping", "comment"})
+_OF_LINK: Final = frozenset({"mtu", "txqueuelen", "shaping", "comment"})  # not `up`, which routes depend on
 _OF_END: Final = _OF_LINK | {"mac"}
 
 
