@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from topo.engine import apply as _apply
 from topo.engine import check as _check
 from topo.engine import confirm as _confirm
+from topo.engine import impair as _impair
 from topo.engine import known, locks
 from topo.engine import record as records
 from topo.engine.apply import Report
@@ -25,7 +26,7 @@ from topo.engine.confirm import Note
 from topo.engine.known import Lowered
 from topo.engine.record import DamagedError, Record
 from topo.errors import InputError
-from topo.facts import HOST, Desired, namespace
+from topo.facts import HOST, Desired, Fact, Ref, namespace
 from topo.file import loading
 from topo.file.model import Topology
 from topo.file.model.values import TopologyName
@@ -36,9 +37,13 @@ from topo.reading import load, loads, lower, schema, uncollected
 
 __all__ = [
     "Applied", "CheckResult", "Plan", "Report", "SavedPlan", "Shown", "Topology",
-    "applied", "apply", "check", "confirm", "destroy", "enter", "load", "loads", "lower", "plan", "revert", "schema",
-    "show",
+    "applied", "apply", "check", "clear", "confirm", "destroy", "enter", "impair", "impaired", "load", "loads", "lower",
+    "plan", "revert", "schema", "show",
 ]  # fmt: skip
+
+
+Impairments = Mapping[Ref, Fact]
+"""Shaping that is laid over what files state, by ("shaping", namespace, (interface,))."""
 
 
 class Applied(NamedTuple):
@@ -183,6 +188,69 @@ def destroy(what: Topology | str, *, keep: bool = False, progress: Progress | No
         report = _apply.destroy(kernel, name, doubtful=desired, keep=keep, progress=progress, lowered=lowered)
         _confirm.forget(name)
         return report
+
+
+def impaired(name: str) -> Impairments:
+    """The impairments of an applied topology. Raises InputError where it is not applied."""
+    return _record_to_impair(name).impaired
+
+
+@uncollected
+def impair(name: str, ns: str, interface: str, words: Mapping[str, str]) -> Report:
+    """Lay shaping over what the file states for one interface, in place of it, until `clear` or `destroy`.
+
+    `words`: those of `shaping` in a file, with values as a file has them. Nothing else is changed. Raises InputError,
+    and what `apply` raises.
+    """
+
+    def laid(desired: Desired, was: Impairments) -> Impairments:
+        fact = _impair.shaped(desired, ns, interface, words)
+        return {**was, fact.ref: fact}
+
+    return _impairments(name, laid)
+
+
+@uncollected
+def clear(name: str, ns: str | None = None, interface: str | None = None) -> Report:
+    """Clear the impairments of one interface, of one namespace's interfaces, or all; what the file states is back.
+
+    What is not impaired is no error. Raises InputError where the topology is not applied, and what `apply` raises.
+    """
+    cleared = (ns, interface)
+
+    def left(desired: Desired, was: Impairments) -> Impairments:
+        return {
+            ref: fact
+            for ref, fact in was.items()
+            if any(one not in (None, other) for one, other in zip(cleared, (ref.ns, ref.key[0]), strict=True))
+        }
+
+    return _impairments(name, left)
+
+
+def _impairments(name: str, change: Callable[[Desired, Impairments], Impairments]) -> Report:
+    """`change` takes what is stated and the impairments that there are, and tells those that are to be."""
+    privileges.require(f"impairing {_name(name)}")
+    lowered = Lowered()
+    with Kernel() as kernel, _locked(kernel, name, f"topo impair {name}", None, lowered):
+        _confirm.refuse_unconfirmed(name)
+        record = _record_to_impair(name)
+        desired = known.stated(record, lowered)
+        if desired is None:
+            raise InputError(f"the record of {name} is of another version of topo; topo apply first")
+        return _apply.apply(kernel, desired, lowered=lowered, impaired=change(desired, record.impaired))
+
+
+def _record_to_impair(name: str) -> Record:
+    try:
+        record = records.load(_name(name))
+    except DamagedError as error:
+        raise InputError(f"{error}; topo apply writes a new one") from None
+    if record is None or record.applied is None:
+        raise InputError(_not_applied(name))
+    if record.interrupted:
+        raise InputError(f"a run of {name} was interrupted: topo apply, or topo destroy {name}, first")
+    return record
 
 
 def _name(name: str) -> str:

@@ -14,6 +14,7 @@ from topo.errors import InputError, TopoError, shown
 
 if TYPE_CHECKING:
     from topo.api import Applied, CheckResult, Report, Shown
+    from topo.facts import Fact
     from topo.file.model import Topology
     from topo.planning.plan import Plan
 
@@ -28,7 +29,7 @@ def _coloured(stream: object) -> bool:
     return bool(getattr(stream, "isatty", lambda: False)())
 
 
-_WARNING: Final = "  warning: "  # how planning.plan.lines begins one
+_NOTES: Final = ("  impaired: ", "  warning: ")  # how planning.plan.lines begins them
 _COLOURS: Final = {"+": "green", "-": "red", "~": "yellow", "-/+": "magenta"}
 
 
@@ -50,15 +51,15 @@ class Human:
         self._rows(rows, verbose)
 
     def _rows(self, rows: Sequence[str], verbose: bool) -> None:
-        """The lines of a plan; its warnings are shown however long it is."""
-        warnings = [row for row in rows if row.startswith(_WARNING)]
-        rows = _aligned([shown(row) for row in rows if not row.startswith(_WARNING)])
+        """The lines of a plan; its notes are shown however long it is."""
+        notes = [row for row in rows if row.startswith(_NOTES)]
+        rows = _aligned([shown(row) for row in rows if not row.startswith(_NOTES)])
         for row in rows if verbose else rows[:MOST_LINES]:
             text = row if verbose or len(row) <= MOST_COLUMNS else row[: MOST_COLUMNS - 4] + " ..."
             self._out(text, fg=_COLOURS.get(row.split(maxsplit=1)[0], ""))
         if not verbose and len(rows) > MOST_LINES:
             self._out(f"  ... and {len(rows) - MOST_LINES:,} more; --verbose shows all", dim=True)
-        for row in warnings:
+        for row in notes:
             self._out(shown(row), fg="yellow")
 
     def applied(self, report: Report, verbose: bool = False) -> None:
@@ -90,12 +91,32 @@ class Human:
         else:
             self._out(f"{report.plan.topology}: nothing is there, nothing to do ({report.seconds:.2f} s)")
 
+    def impaired(self, report: Report) -> None:
+        """What was changed needs no sign of its own: what is there now says it."""
+        plan = report.plan
+        done = f"in {report.seconds:.2f} s" if plan.changes else "nothing to do"
+        number = len(plan.impaired)
+        what = f"{number:,} {_plural(number, 'interface')} impaired" if number else "no interface is impaired"
+        self._out(f"{plan.topology}: {what}, {done}", bold=bool(plan.changes))
+        self._impairments(plan.impaired.values())
+
+    def impairments(self, name: str, facts: Sequence[Fact]) -> None:
+        if not facts:
+            self.note(f"{name}: no interface is impaired")
+        self._impairments(facts)
+
+    def _impairments(self, facts: Iterable[Fact]) -> None:
+        from topo.planning.plan import impairment
+
+        for fact in facts:
+            self._out(shown(impairment(fact)), fg="yellow")
+
     def _report(self, report: Report, verbose: bool, worth: Callable[[str], bool]) -> dict[str, int]:
         """Shows the lines of a run that are `worth` it; its counts, empty where nothing was done."""
         from topo.planning.plan import lines
 
         rows = lines(report.plan)[1:]
-        self._rows([row for row in rows if verbose or row.startswith(_WARNING) or worth(row)], verbose)
+        self._rows([row for row in rows if verbose or row.startswith(_NOTES) or worth(row)], verbose)
         return report.plan.counts() if report.plan.changes else {}
 
     def valid(self, topology: Topology) -> None:
@@ -139,6 +160,7 @@ class Human:
             self._out(f"  ... and {len(paths) - MOST_LINES:,} more; --verbose shows all", dim=True)
         if not found.plan.changes:
             self._out("no drift: everything is as it was applied", fg="green")
+            self._impairments(found.plan.impaired.values())
             return
         self._out("drift; to put it right:", fg="yellow")
         self.plan(found.plan, verbose)

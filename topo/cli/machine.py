@@ -21,7 +21,7 @@ from topo.errors import (
 
 if TYPE_CHECKING:
     from topo.api import Applied, CheckResult, Report, Shown
-    from topo.facts import Ref
+    from topo.facts import Fact, Ref
     from topo.file.model import Topology
     from topo.planning.plan import Plan
 
@@ -63,6 +63,12 @@ class Json:
     def destroyed(self, report: Report, verbose: bool = False) -> None:
         self._report("destroyed", report)
 
+    def impaired(self, report: Report) -> None:
+        self._report("impaired", report)
+
+    def impairments(self, name: str, facts: Sequence[Fact]) -> None:
+        self._print("impairments", topology=name, impaired=_facts(facts))
+
     def _report(self, done: str, report: Report) -> None:
         plan = report.plan.to_json()
         self._print(
@@ -74,6 +80,7 @@ class Json:
             reverts_in=report.reverts_in,
             summary=report.plan.counts(),
             changes=plan["changes"],
+            impaired=plan["impaired"],
             warnings=list(report.plan.warnings),
         )
 
@@ -88,7 +95,11 @@ class Json:
 
     def shown(self, found: Shown, verbose: bool = False) -> None:
         self._print(
-            "topology", **_applied(found.applied), paths=dict(found.namespaces), drift=found.plan.to_json()["changes"]
+            "topology",
+            **_applied(found.applied),
+            paths=dict(found.namespaces),
+            drift=found.plan.to_json()["changes"],
+            impaired=_facts(found.plan.impaired.values()),
         )
 
     def checks(self, name: str, results: Sequence[CheckResult]) -> None:
@@ -123,6 +134,12 @@ class Json:
 
     def bug(self, error: Exception) -> None:
         self._print("error", error="InternalError", message=f"{type(error).__name__}: {error}", exit_code=EXIT_UNDONE)
+
+
+def _facts(facts: Iterable[Fact]) -> list[Any]:
+    from topo.planning.plan import fact_to_json
+
+    return [fact_to_json(fact) for fact in facts]
 
 
 def _applied(item: Applied) -> dict[str, Any]:

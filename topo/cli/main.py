@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from topo.cli import applied, confirming, converge, files, inside
+from topo.cli import applied, confirming, converge, files, impairing, inside
 from topo.cli.options import view
 from topo.errors import EXIT_INPUT, EXIT_OK, EXIT_UNDONE, KernelError, TopoError
 
@@ -72,6 +72,7 @@ for _command in (
     files.validate,
     *applied.COMMANDS,
     *inside.COMMANDS,
+    *impairing.COMMANDS,
     files.graph,
     files.schema,
 ):

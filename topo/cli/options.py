@@ -69,7 +69,7 @@ confirm_option = click.option(
 )
 
 
-def _names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Topologies that are applied here, for the shell to complete."""
     from click.shell_completion import CompletionItem
 
@@ -84,11 +84,11 @@ def _names(context: click.Context, parameter: click.Parameter, incomplete: str) 
 def _files_and_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
-    return [*_names(context, parameter, incomplete), CompletionItem(incomplete, type="file")]
+    return [*names(context, parameter, incomplete), CompletionItem(incomplete, type="file")]
 
 
 files_argument = click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
-name_argument = click.argument("name", metavar="NAME", shell_complete=_names)
+name_argument = click.argument("name", metavar="NAME", shell_complete=names)
 target_argument = click.argument(
     "target", metavar="FILE|NAME...", nargs=-1, required=True, shell_complete=_files_and_names
 )

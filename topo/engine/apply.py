@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, NoReturn, Protocol
 
 from topo.changes import Change, Op
-from topo.engine import known
+from topo.engine import impair, known
 from topo.engine import record as records
 from topo.engine.known import Lowered
 from topo.engine.record import Record
@@ -64,6 +64,7 @@ class State(NamedTuple):
     restore: Facts  # the record's originals, but for those that pass to another topology
     heirs: Mapping[Ref, tuple[str, Fact]]  # these: sysctls that this topology lets go of and another one holds
     homes: Mapping[str, str]  # what recorded namespaces go by now: planning.rehome
+    only: frozenset[Ref] | None = None  # all that may be changed
 
 
 class Report(NamedTuple):
@@ -84,8 +85,10 @@ def prepare(
     adopt: bool = False,
     doubtful: Desired | None = None,
     lowered: Lowered | None = None,
+    impaired: Mapping[Ref, Fact] | None = None,
 ) -> State:
-    """Read and compare; changes nothing. `doubtful`: what may have been applied though no record says so."""
+    """Read and compare; changes nothing. `doubtful`: what may have been applied though no record says so. `impaired`:
+    the impairments that are to be, and all that is to be changed; None: those of the record, beside all else."""
     lowered = lowered or Lowered(desired, doubtful)
     record, previous, warnings = known.of(desired.name, kernel.home(), lowered)
     if previous is None and doubtful is not None:
@@ -95,6 +98,12 @@ def prepare(
     if homes:
         previous = rehome.stated(previous, homes) if previous else None
         restore = rehome.originals(restore, homes)
+    was = record.impaired if record else {}
+    only = None if impaired is None else frozenset(was.keys() | impaired.keys())
+    wanted_as_before = previous is desired and impaired is None
+    desired, worn = impair.over(desired, was if impaired is None else impaired)
+    if was:
+        previous = desired if wanted_as_before else impair.over(previous, was)[0] if previous else None
     live = kernel.read(desired, previous)
     heirs = {ref: (name, restore.pop(ref)) for ref, name in known.heirs(desired, restore, previous).items()}
     wanted = resolve(desired, live, restore)
@@ -103,14 +112,20 @@ def prepare(
         changes = diff(wanted, live, previous, adopt, restore)
     except OwnershipError as error:
         raise OwnershipError([(ref, _by_name(what)) for ref, what in error.taken]) from None
+    if only is not None:
+        changes = tuple(change for change in changes if _within(change.ref, only))
     spoken_of = wanted.external | (previous.external if previous else frozenset())
     warnings += [
         *kernel.warnings(wanted, changes),
         *underlay.warnings(desired, live),
         *strangers.warnings(changes, live, spoken_of),
     ]
-    plan = Plan(desired.name, changes, wanted, tuple(warnings))
-    return State(wanted, live, previous, record, plan, restore, heirs, homes)
+    plan = Plan(desired.name, changes, wanted, tuple(warnings), worn)
+    return State(wanted, live, previous, record, plan, restore, heirs, homes, only)
+
+
+def _within(ref: Ref, only: frozenset[Ref]) -> bool:
+    return ref._replace(key=ref.key[:1]) in only
 
 
 def _by_name(what: str) -> str:
@@ -130,14 +145,15 @@ def apply(
     progress: Progress | None = None,
     ready: Callable[[State], None] | None = None,
     lowered: Lowered | None = None,
+    impaired: Mapping[Ref, Fact] | None = None,
 ) -> Report:
     """Make it so. `expected`: the fingerprint of a saved plan. `ready`: is called right before anything is touched,
-    where anything is to be done. The caller holds the locks.
+    where anything is to be done. `impaired`: as `prepare` has it. The caller holds the locks.
 
     Raises ApplyError (undone or not), OwnershipError, InputError, StaleError.
     """
     started = time.monotonic()
-    state = prepare(kernel, desired, adopt=adopt, lowered=lowered)
+    state = prepare(kernel, desired, adopt=adopt, lowered=lowered, impaired=impaired)
     if expected and expected != state.plan.fingerprint():
         raise StaleError(f"the plan of {desired.name} no longer fits: the live state has changed since; plan again")
     return _Run(kernel, state, progress, keep, ready).run(started)
@@ -213,6 +229,7 @@ class _Run:
             destroying=self.destroying,
             restore={**passing, **restore},
             namespaces=rehome.recorded(old.namespaces, state.homes) | self.kernel.inodes(state.desired),
+            impaired={**old.impaired, **state.plan.impaired},
         )
         try:
             records.save(begun)
@@ -232,7 +249,7 @@ class _Run:
             return
         restore = still_needed(self.restore, state.desired)
         document, inodes = dict(state.desired.document), self.kernel.inodes(state.desired)
-        new = Record(self.name, self.kernel.home(), document, None, False, restore, inodes, 0.0)
+        new = Record(self.name, self.kernel.home(), document, None, False, restore, inodes, state.plan.impaired, 0.0)
         if state.plan.changes or old is None or records.update(old, time=0.0) != new:
             records.save(new)
         else:
@@ -276,6 +293,8 @@ class _Run:
             desired, before = within(desired, where), before and within(before, where)
             restore = {ref: fact for ref, fact in restore.items() if is_in(ref, where)}
         left = diff(desired, live, before, False, restore)
+        if state.only is not None:
+            left = tuple(change for change in left if _within(change.ref, state.only))
         if left:
             names = "; ".join(f"{c.action} {c.ref.kind} {c.ref} {' '.join(c.attrs)}".rstrip() for c in left[:_SHOWN])
             more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -32,7 +32,8 @@ class Record(NamedTuple):
 
     `applied`: the document of the last apply that succeeded, None before the first. `pending`: that of a run that
     is under way, or was killed. `restore`: foreign things as they were before topo first changed them.
-    `namespaces`: names that topo made, or attached, with their inodes. `home`: the inode of the network namespace
+    `namespaces`: names that topo made, or attached, with their inodes. `impaired`: shaping laid over what is stated
+    (engine.impair). `home`: the inode of the network namespace
     that topo ran in.
     """
 
@@ -43,6 +44,7 @@ class Record(NamedTuple):
     destroying: bool = False
     restore: Mapping[Ref, Fact] = MappingProxyType({})
     namespaces: Mapping[str, int] = MappingProxyType({})
+    impaired: Mapping[Ref, Fact] = MappingProxyType({})
     time: float = 0.0
 
     @property
@@ -107,17 +109,21 @@ def read(path: Path) -> bytes | None:
 def _from_json(name: str, data: dict[str, Any]) -> Record:
     if data["topology"] != name:
         raise DamagedError(f"{DIRECTORY / name}.json is that of topology {data['topology']!r}")
-    facts = [fact for item in data["restore"] if (fact := fact_from_json(item))]
     return Record(
         topology=name,
         home=int(data["home"]),
         applied=_document(data["applied"]),
         pending=_document(data["pending"]),
         destroying=bool(data["destroying"]),
-        restore={fact.ref: fact for fact in facts},
+        restore=_facts(data["restore"]),
         namespaces={str(ns): int(inode) for ns, inode in data["namespaces"].items()},
+        impaired=_facts(data.get("impaired", ())),  # a record of an earlier version has none
         time=float(data["time"]),
     )
+
+
+def _facts(items: Iterable[Any]) -> dict[Ref, Fact]:
+    return {fact.ref: fact for item in items if (fact := fact_from_json(item))}
 
 
 def _document(value: Any) -> dict[str, Any] | None:
@@ -137,6 +143,7 @@ def save(record: Record) -> None:
         "destroying": record.destroying,
         "namespaces": dict(record.namespaces),
         "restore": [fact_to_json(fact) for fact in record.restore.values()],
+        "impaired": [fact_to_json(fact) for fact in record.impaired.values()],
     }
     write(DIRECTORY / f"{record.topology}.json", data)
 

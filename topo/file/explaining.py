@@ -53,10 +53,11 @@ def _diagnostic(details: ErrorDetails, sources: Sources, fields: _Fields) -> Dia
         return at(place, f"{str(loc[-1])!r} is not known here", path=path_text(went), hint=hint, key=True)
     number = isinstance(details["input"], int | float)
     hint = "quote what is to be a text" if kind == "string_type" and number else ""
-    return at(place, _message(details), path=path_text(went), hint=hint or sources.told(place), key=at_key)
+    return at(place, message(details), path=path_text(went), hint=hint or sources.told(place), key=at_key)
 
 
-def _message(details: ErrorDetails) -> str:
+def message(details: ErrorDetails) -> str:
+    """What is wrong, without its place."""
     kind, found, context = details["type"], described(details["input"]), details.get("ctx", {})
     if kind == "value_error":
         return str(context.get("reason") or context.get("error") or details["msg"])
@@ -110,11 +111,12 @@ class _Fields:
 
     def hint(self, loc: Loc, key: str) -> str:
         """The key that may have been meant by an unknown one of the mapping at `loc`, or those there are."""
-        return _hint(key, tuple(sorted({name for model in self.at(loc) for name in grammar.fields(model)})))
+        return hint(key, tuple(sorted({name for model in self.at(loc) for name in grammar.fields(model)})))
 
 
 @lru_cache(maxsize=1024)
-def _hint(key: str, fields: tuple[str, ...]) -> str:
+def hint(key: str, fields: tuple[str, ...]) -> str:
+    """The one of `fields` that `key` may have been meant to be, or all of them."""
     near = difflib.get_close_matches(key.lower(), fields, n=1, cutoff=0.6)
     if near:
         return f"did you mean {near[0]!r}?"

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from topo.changes import AGAIN, CREATE, DELETE, OWNER, REPLACE, UPDATE, Change
@@ -23,12 +24,14 @@ _SINGULARS: Final = {"fdb": "FDB entry", "nft": "nftables table"}
 
 
 class Plan(NamedTuple):
-    """What an apply would do. `desired` is what the changes lead to, resolved."""
+    """What an apply would do. `desired` is what the changes lead to, resolved. `impaired`: the shaping in it that is
+    laid over what the file states (`topo impair`)."""
 
     topology: str
     changes: tuple[Change, ...]
     desired: Desired
     warnings: tuple[str, ...] = ()
+    impaired: Mapping[Ref, Fact] = MappingProxyType({})
 
     def counts(self) -> dict[str, int]:
         """How many lines create, update, replace and delete something: a pair of veth ends is one line."""
@@ -51,6 +54,7 @@ class Plan(NamedTuple):
             "fingerprint": self.fingerprint(),
             "summary": self.counts(),
             "warnings": list(self.warnings),
+            "impaired": [fact_to_json(fact) for fact in self.impaired.values()],
             "changes": [_change_to_json(change) for change in self.changes],
             "document": _value(self.desired.document),
         }
@@ -163,7 +167,7 @@ def lines(plan: Plan) -> list[str]:
     """The plan for a person: a summary, then one line for each thing that changes."""
     found = _lines(plan.changes)
     if not found:
-        return [f"{plan.topology}: nothing to do", *(f"  warning: {text}" for text in plan.warnings)]
+        return [f"{plan.topology}: nothing to do", *_notes(plan)]
     left = [f"  {line.sign} {line.kind}" for line in found]
     first = max(max(map(len, left)) + 1, 14)
     second = max((len(line.name) for line in found if line.details), default=0) + 2
@@ -173,7 +177,20 @@ def lines(plan: Plan) -> list[str]:
         rows += [f"        {text}" for text in row.more[:_MOST]]
         if len(row.more) > _MOST:
             rows.append(f"        and {len(row.more) - _MOST:,} more")
-    return [f"{plan.topology}: {summary(plan)}", *rows, *(f"  warning: {text}" for text in plan.warnings)]
+    return [f"{plan.topology}: {summary(plan)}", *rows, *_notes(plan)]
+
+
+def _notes(plan: Plan) -> Iterable[str]:
+    """What else there is to say."""
+    for fact in plan.impaired.values():
+        yield impairment(fact)
+    for text in plan.warnings:
+        yield f"  warning: {text}"
+
+
+def impairment(fact: Fact) -> str:
+    """The line about shaping that is laid over what the file states."""
+    return f"  impaired: {fact.ref} {KINDS[fact.ref.kind].describe(fact)}"
 
 
 def summary(plan: Plan) -> str:
