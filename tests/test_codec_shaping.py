@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,8 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from topo.changes import CREATE, DELETE, UPDATE, Change, Op, Rtnl
 from topo.facts import STATIC, Fact, Live, Ref
+from topo.kinds import cake, fq_codel
+from topo.kinds.cake import ACK_FILTERS, ATMS, DIFFSERVS, FLOW_MODES
 from topo.kinds.netem import CORRELATIONS, UNSTATED
 from topo.kinds.shaping import SHAPING, TC_H_ROOT, canonical, htb_device
 from topo.kinds.shaping_spec import Shaping, attributes
@@ -142,6 +145,9 @@ def test_nonsense(text: object, parse: Any) -> None:
         ({"rate": "10mbit", "burst": 1000}, "nothing would pass"),
         ({"rate": "1kbit", "burst": "1mb"}, "274 seconds"),
         ({"rate": "1tbit", "latency": "1s"}, "4 GiB"),
+        ({"kind": "fq_codel", "rate": "1mbit"}, "rate is no setting of fq_codel"),
+        ({"kind": "fq_codel", "quantum": 255}, "quantum is at least 256"),
+        ({"kind": "cake", "limit": 5}, "limit is no setting of cake"),
     ],
 )
 def test_refused(wrong: dict[str, Any], word: str) -> None:
@@ -358,7 +364,46 @@ def test_garbage_does_not_raise(body: bytes, number: int) -> None:
     assert htb_device(body, 0, len(body)) == 0
 
 
-@given(shapings() | netems(), st.data())
+def _any_of(model: Mapping[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Some of the words of a qdisc with other values than these, its unstated ones."""
+    times, words = ("target", "interval", "rtt"), {"diffserv": DIFFSERVS, "flowmode": FLOW_MODES, "atm": ATMS}
+    values: dict[str, st.SearchStrategy[Any]] = {}
+    for name, unstated in model.items():
+        if isinstance(unstated, bool):
+            values[name] = st.booleans()
+        elif isinstance(unstated, str):
+            values[name] = st.sampled_from(words.get(name, ACK_FILTERS))
+        elif name == "overhead":
+            values[name] = st.none() | st.integers(-64, 256)
+        else:
+            values[name] = st.integers(20 if name in times else 256, (1 << 32) // 2000)
+    return st.fixed_dictionaries({}, optional=values)
+
+
+queues = _any_of(fq_codel.UNSTATED).map(lambda attrs: canonical({"kind": "fq_codel", **attrs})) | _any_of(
+    cake.UNSTATED
+).map(lambda attrs: canonical({"kind": "cake", **attrs}))
+
+
+@given(queues)
+def test_queues_are_read_back_as_they_are_sent(attrs: dict[str, Any]) -> None:
+    """But for times of fq_codel, which the kernel rounds down to units of 1024 ns, as this does."""
+    (request,) = encoded(CREATE, attrs)
+    (live,) = decoded(request.type, with_handle(request.body, 0x10000))
+    found = dict(live.attrs)
+    if attrs["kind"] == "fq_codel":
+        found |= {name: ((found[name] * 1000 >> 10) << 10) // 1000 for name in ("target", "interval")}
+    assert found == attrs
+    assert canonical(attrs) == attrs
+
+
+def test_another_number_of_flows_is_another_qdisc() -> None:
+    one, other = (canonical({"kind": "fq_codel", "flows": flows}) for flows in (64, 128))
+    assert [parsed(r).get_attr("TCA_KIND") for r in encoded(UPDATE, other, one)] == ["pfifo", "fq_codel"]
+    assert [parsed(r).get_attr("TCA_KIND") for r in encoded(UPDATE, {**one, "limit": 5}, one)] == ["fq_codel"]
+
+
+@given(shapings() | netems() | queues, st.data())
 def test_damage_does_not_raise(attrs: dict[str, Any], data: st.DataObject) -> None:
     request = encoded(CREATE, attrs)[-1]
     body = bytearray(with_handle(request.body, 0x10001))

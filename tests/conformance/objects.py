@@ -38,6 +38,8 @@ def object_cases(ns: str) -> dict[str, Case]:
         "tbf": _tbf(ns),
         "htb": _htb(ns),
         "netem": _netem(ns),
+        "fq_codel": _fq_codel(ns),
+        "cake": _cake(ns),
         "nft": _nft(ns),
     }
     return cases if ns == HOST else {"namespace": _namespace(), "namespace-attached": _attached(), **cases}
@@ -441,6 +443,68 @@ def _netem(ns: str) -> Case:
     }
     case = _shaping(ns, base, own, by_hand)
     return dataclasses.replace(case, full=True)
+
+
+def _fq_codel(ns: str) -> Case:
+    values: dict[str, tuple[Any, ...]] = {
+        "limit": (10_240, 500),
+        "target": (5000, 20_000),
+        "interval": (100_000, 300_000),
+        "ecn": (True, False),
+        "flows": (1024, 64),
+        "quantum": (1514, 300),
+        "memory_limit": (32 << 20, 4 << 20),
+    }
+    own: dict[str, tuple[State, ...]] = {name: tuple({name: value} for value in of) for name, of in values.items()}
+    own["kind"] = ({}, {"kind": "tbf", "rate": 1_250_000, "burst": 20480, "latency": 50_000})
+    whole = "tc qdisc replace dev c0 root fq_codel limit 10240 target 5ms interval 100ms ecn quantum 1514 "
+    by_hand = {
+        "limit": whole + "limit 77",
+        "target": whole + "target 7ms",
+        "interval": whole + "interval 70ms",
+        "ecn": whole + "noecn",
+        "flows": whole.replace("fq_codel", "handle 7 fq_codel") + "flows 16",  # which it takes once
+        "quantum": whole + "quantum 400",
+        "memory_limit": whole + "memory_limit 1mb",
+        "kind": "tc qdisc replace dev c0 root pfifo",
+    }
+    return dataclasses.replace(_shaping(ns, {"kind": "fq_codel"}, own, by_hand), full=True)
+
+
+def _cake(ns: str) -> Case:
+    values: dict[str, tuple[Any, ...]] = {
+        "rate": (0, 1_250_000, 6_250_000_000),
+        "rtt": (100_000, 30_000),
+        "diffserv": ("diffserv3", "besteffort", "precedence", "diffserv4", "diffserv8"),
+        "flowmode": ("triple-isolate", "flowblind", "srchost", "dual-dsthost", "flows"),
+        "nat": (False, True),
+        "wash": (False, True),
+        "ingress": (False, True),
+        "ack_filter": ("off", "on", "aggressive"),
+        "atm": ("noatm", "atm", "ptm"),
+        "overhead": (None, 18, 0, -4),
+        "mpu": (0, 64),
+        "memory_limit": (0, 4 << 20),
+    }
+    own: dict[str, tuple[State, ...]] = {name: tuple({name: value} for value in of) for name, of in values.items()}
+    own["kind"] = ({}, {"kind": "tbf", "rate": 1_250_000, "burst": 20480, "latency": 50_000})
+    change = "tc qdisc change dev c0 root cake "
+    by_hand = {
+        "rate": change + "bandwidth 1mbit",
+        "rtt": change + "rtt 50ms",
+        "diffserv": change + "diffserv8",
+        "flowmode": change + "dsthost",
+        "nat": change + "nat",
+        "wash": change + "wash",
+        "ingress": change + "ingress",
+        "ack_filter": change + "ack-filter",
+        "atm": change + "atm",
+        "overhead": change + "overhead 30",
+        "mpu": change + "mpu 80",
+        "memory_limit": change + "memlimit 1mb",
+        "kind": "tc qdisc replace dev c0 root pfifo",
+    }
+    return dataclasses.replace(_shaping(ns, {"kind": "cake"}, own, by_hand), full=True)
 
 
 def _nft(ns: str) -> Case:

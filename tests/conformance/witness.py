@@ -295,11 +295,13 @@ def _number(value: object) -> int | None:
 def _shaping(fact: Fact) -> Seen | None:
     ns, ifname = fact.ref.ns, fact.ref.key[0]
     roots = [q for q in read_json(ns, "tc", "-j", "qdisc", "show", "dev", ifname) if q.get("root")]
-    if not roots or roots[0]["kind"] not in ("tbf", "htb", "netem"):
+    if not roots or roots[0]["kind"] not in ("tbf", "htb", "netem", "fq_codel", "cake"):
         return None
     root = roots[0]
     if root["kind"] == "netem":
         return _netem(root["options"])
+    if root["kind"] in ("fq_codel", "cake"):
+        return _queues(root["kind"], root["options"])
     if root["kind"] == "tbf":
         options = root["options"]
         return {"kind": "tbf", "rate": options["rate"], "burst": options["burst"], "latency": options["lat"]}
@@ -308,6 +310,22 @@ def _shaping(fact: Fact) -> Seen | None:
     assert re.search(r"^class htb 1:1 root", text, re.MULTILINE), text
     found = {name: re.search(rf"\b{name} ([\d.]+)(\w*)", text) for name in ("rate", "ceil", "burst", "cburst")}
     return {"kind": "htb", **{name: float(m[1]) * _UNITS[m[2]] for name, m in found.items() if m}}
+
+
+def _queues(kind: str, options: Seen) -> Seen:
+    seen = {"kind": kind, **options}
+    if kind == "fq_codel":
+        return {**seen, "ecn": options.get("ecn", False)}
+    filters = {"disabled": "off", "enabled": "on", "aggressive": "aggressive"}
+    return {
+        **seen,
+        "rate": 0 if options["bandwidth"] == "unlimited" else options["bandwidth"],
+        "ack_filter": filters[options["ack-filter"]],
+        "overhead": None if options.get("raw") else options.get("overhead", 0),
+        "atm": options.get("atm", "noatm"),
+        "mpu": options.get("mpu", 0),
+        "memory_limit": options.get("memlimit", 0),
+    }
 
 
 def _netem(options: Seen) -> Seen:
@@ -504,6 +522,8 @@ def _same(kind: str, name: str, want: Any, have: Any, coarse: float) -> bool:
             return (
                 isinstance(have, tuple) and want[0] == have[0] and list(want[1:]) == pytest.approx(have[1:], abs=1e-3)
             )
+        if want is None or isinstance(want, str | bool):
+            return bool(want == have)
         return isinstance(have, int | float) and bool(abs(want - have) <= max(0.01 * want, coarse))
     if name == "nexthops":
         return set(want or ()) == set(have or ())

@@ -69,8 +69,8 @@ def _share(value: Any) -> Any:
     return _percent(_number(value))
 
 
-def options(attrs: Mapping[str, Any]) -> bytes:
-    """TCA_OPTIONS of a netem."""
+def options(attrs: Mapping[str, Any], changed: bool = False) -> bytes:
+    """TCA_OPTIONS of a netem, which are the same for a change."""
     delay, jitter = (round(attrs[name] * 1000) for name in ("delay", "jitter"))
     loss = attrs["loss"]
     shares = {name: _number(attrs[name]) for name in (*SHARES, *CORRELATIONS) if name != "loss"}

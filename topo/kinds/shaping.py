@@ -1,4 +1,5 @@
-"""Shaping: the root qdisc of a link, netem, tbf, or htb with one class (tc-tbf(8), tc-htb(8), linux/pkt_sched.h).
+"""Shaping: the root qdisc of a link: tbf, htb with one class (tc-tbf(8), tc-htb(8), linux/pkt_sched.h), or one with a
+module of its own: netem, fq_codel, cake.
 
 The kernel keeps a burst as the time that it takes at the rate, in ticks, and a latency as the bytes that fit into
 it. `canonical` rounds what a user asks for to what is read back; both sides go through the same four functions.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from topo.changes import DELETE, REPLACE, UPDATE, Change, Env, Op, Rtnl
 from topo.facts import STATIC, Fact, Live, Ref, link
@@ -46,7 +47,7 @@ _HTB: Final = struct.Struct("=" + 2 * _RATESPEC + "IIIII")  # rate, ceil; buffer
 _HTB_INIT: Final = struct.Struct("=IIIII")  # version, rate2quantum, defcls, debug, direct_pkts
 
 
-OPTIONS: Final = {kind: f"CONFIG_NET_SCH_{kind.upper()}" for kind in ("tbf", "htb", "netem")}
+OPTIONS: Final = {kind: f"CONFIG_NET_SCH_{kind.upper()}" for kind in ("tbf", "htb", "netem", "fq_codel", "cake")}
 """The kernel option that brings a queueing discipline."""
 
 
@@ -76,12 +77,39 @@ def _latency(rate: int, burst: int, limit: int) -> int:
     return max(limit - burst, 0) * 1_000_000 // rate
 
 
+class _Own(Protocol):
+    """What the module of a queueing discipline has; `options` is told whether it changes one of its kind."""
+
+    def canonical(self, attrs: Mapping[str, Any], /) -> dict[str, Any]: ...
+
+    def options(self, attrs: Mapping[str, Any], changed: bool, /) -> bytes: ...
+
+    def decode(self, data: bytes, /) -> dict[str, Any] | None: ...
+
+    def describe(self, attrs: Mapping[str, Any], /) -> str: ...
+
+
+def _own(kind: str) -> _Own | None:
+    """The module of a kind that has one, imported where a file, or the kernel, has such a qdisc."""
+    if kind == "netem":
+        from topo.kinds import netem
+
+        return netem
+    if kind == "fq_codel":
+        from topo.kinds import fq_codel
+
+        return fq_codel
+    if kind == "cake":
+        from topo.kinds import cake
+
+        return cake
+    return None
+
+
 def canonical(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """`attrs` as they are read back: bursts in whole ticks, a latency in whole bytes. Rounding twice changes nothing."""
-    if attrs["kind"] == "netem":
-        from topo.kinds import netem  # late: few files have one
-
-        return netem.canonical(attrs)
+    if own := _own(attrs["kind"]):
+        return own.canonical(attrs)
     found = dict(attrs)
     rate = found["rate"]
     found["burst"] = _bytes(_ticks(found["burst"], rate), rate)
@@ -129,22 +157,20 @@ def encode(op: Op, env: Env) -> list[Rtnl]:
         class_ = TCMSG.pack(0, index, _CLASS, TC_H_ROOT, 0) + attr_str(TCA_KIND, kind) + _htb_class(attrs)
         change = Rtnl(ns, RTM_NEWTCLASS, NLM_F_CREATE, class_)
         return [change] if same else [*_htb_root(ns, index), change]
+    old = op.old.attrs if op.old is not None and op.old.attrs.get("kind") == kind else {}
+    anew = _own(kind) is not None and ("_options" in old or old.get("flows") != attrs.get("flows"))
     body = TCMSG.pack(0, index, attrs.get("_handle", 0), TC_H_ROOT, 0) + attr_str(TCA_KIND, kind)
-    if options := _options(attrs):
+    if options := _options(attrs, bool(old) and not anew):
         body += attr(TCA_OPTIONS, options)
     change = Rtnl(ns, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)
-    beyond = kind == "netem" and op.old is not None and op.old.attrs.keys() >= {"_options"}
-    return [_pfifo(ns, index), change] if beyond else [change]
+    return [_pfifo(ns, index), change] if old and anew else [change]
 
 
-def _options(attrs: Mapping[str, Any]) -> bytes:
+def _options(attrs: Mapping[str, Any], changed: bool) -> bytes:
     if "_options" in attrs:
         return bytes(attrs["_options"])
-    if attrs["kind"] != "netem":
-        return _tbf_options(attrs)
-    from topo.kinds import netem
-
-    return netem.options(attrs)
+    own = _own(attrs["kind"])
+    return own.options(attrs, changed) if own else _tbf_options(attrs)
 
 
 def _pfifo(ns: str, index: int) -> Rtnl:
@@ -209,10 +235,8 @@ def _rate(found: Mapping[int, bytes], nla: int, low: int) -> int:
 
 def _words(kind: str, options: bytes) -> dict[str, Any] | None:
     """The attributes of a qdisc without classes; None where it is beyond topo's words."""
-    if kind == "netem":
-        from topo.kinds import netem
-
-        return netem.decode(options)
+    if own := _own(kind):
+        return own.decode(options)
     return _decode_tbf(nested(options)) if kind == "tbf" else None
 
 
@@ -253,10 +277,9 @@ def claims(fact: Fact) -> Iterable[tuple[Any, ...]]:
 
 def describe(fact: Fact) -> str:
     attrs = fact.attrs
-    if attrs["kind"] == "netem" and "delay" in attrs:
-        from topo.kinds import netem
-
-        return netem.describe(attrs)
+    own = _own(attrs["kind"]) if "_options" not in attrs else None
+    if own and len(attrs) > 1:
+        return own.describe(attrs)
     return f"{attrs['kind']} rate {attrs['rate'] * 8}bit" if "rate" in attrs else str(attrs["kind"])
 
 
@@ -270,8 +293,8 @@ SHAPING: Final = Kind(
     describe=describe,
     units={
         **dict.fromkeys(("rate", "ceil"), "bytes/s"),
-        **dict.fromkeys(("burst", "cburst"), "bytes"),
-        **dict.fromkeys(("latency", "delay", "jitter"), "us"),
+        **dict.fromkeys(("burst", "cburst", "quantum", "memory_limit", "overhead", "mpu"), "bytes"),
+        **dict.fromkeys(("latency", "delay", "jitter", "target", "interval", "rtt"), "us"),
         **dict.fromkeys(("loss", "duplicate", "reorder", "corrupt"), "%"),
     },
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from topo.kinds.later import Either
 from topo.kinds.shaping import canonical, keeps, kept_latency
@@ -21,11 +21,17 @@ _NEEDS: Final = {
     **{f"{name}_correlation": name for name in ("loss", "duplicate", "reorder", "corrupt")},
 }
 _NETEM: Final = ("delay", "loss", "duplicate", "corrupt", *_NEEDS)
-_NOT_OF: Final = {
-    "tbf": ("ceil", "cburst", *_NETEM),
-    "htb": ("latency", "limit", *_NETEM),
-    "netem": ("burst", "latency", "ceil", "cburst"),
-}
+_OF: Final = {
+    "tbf": ("rate", "burst", "latency", "limit"),
+    "htb": ("rate", "burst", "ceil", "cburst"),
+    "netem": ("rate", "limit", *_NETEM),
+    "fq_codel": ("limit", "target", "interval", "quantum", "flows", "ecn", "memory_limit"),
+    "cake": (
+        "rate", "rtt", "diffserv", "flowmode", "nat", "wash", "ingress", "ack_filter", "atm", "overhead", "mpu",
+        "memory_limit",
+    ),
+}  # fmt: skip
+_QUANTUM: Final = 256  # bytes (fq_codel_change)
 _FRAME: Final = 1514  # bytes: an Ethernet frame of the usual MTU
 
 
@@ -68,17 +74,20 @@ def _correlation(name: str) -> Any:
 
 
 class Shaping(BaseModel):
-    """What becomes of packets that the interface sends: a limit to their rate (`tbf`, `htb`), or a bad line (`netem`)."""
+    """What becomes of packets that the interface sends: a limit to their rate (`tbf`, `htb`), a bad line (`netem`), or
+    queues that stay short (`fq_codel`, `cake`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    kind: Literal["tbf", "htb", "netem"] = Field(
+    kind: Literal["tbf", "htb", "netem", "fq_codel", "cake"] = Field(
         "tbf",
-        description="the queueing discipline: tbf, htb with one class, or netem; unset, netem where one of its words "
-        "is stated, otherwise tbf",
+        description="the queueing discipline: tbf, htb with one class, netem, fq_codel or cake; unset, netem where one of "
+        "its words is stated, otherwise tbf",
     )
     rate: Rate | None = Field(
-        None, description="how much may be sent: 10mbit, 1gbit; a number is bits/s; tbf and htb need it"
+        None,
+        description="how much may be sent: 10mbit, 1gbit; a number is bits/s; tbf and htb need it; unset, netem and cake "
+        "have no limit",
     )
     burst: Size | None = Field(
         None, description="tbf, htb: how much may be sent at once: 32kb; unset, 10 ms, 16kb at least"
@@ -86,7 +95,8 @@ class Shaping(BaseModel):
     latency: Duration | None = Field(None, description="tbf: how long a packet may wait at most; unset, 50ms")
     limit: Size | None = Field(
         None,
-        description="tbf: how many bytes may wait at most, instead of `latency`; netem: how many packets; unset, 1000",
+        description="tbf: how many bytes may wait at most, instead of `latency`; netem, fq_codel: how many "
+        "packets; unset, 1000 and 10240",
     )
     ceil: Rate | None = Field(None, description="htb: how much may be sent when there is room; unset, `rate`")
     cburst: Size | None = Field(None, description="htb: how much may be sent at once at `ceil`; unset, as `burst`")
@@ -106,6 +116,47 @@ class Shaping(BaseModel):
     duplicate_correlation: Percent | None = _correlation("duplicates")
     reorder_correlation: Percent | None = _correlation("reordering")
     corrupt_correlation: Percent | None = _correlation("corruption")
+    target: Duration | None = Field(None, description="fq_codel: how long packets may wait for long; unset, 5ms")
+    interval: Duration | None = Field(
+        None, description="fq_codel: what `long` is, the longest round trip; unset, 100ms"
+    )
+    quantum: Size | None = Field(None, description="fq_codel: how much a flow may send in its turn; unset, 1514 bytes")
+    flows: Annotated[StrictInt, Field(ge=1, le=65536)] | None = Field(
+        None, description="fq_codel: how many queues there are; unset, 1024"
+    )
+    ecn: StrictBool | None = Field(
+        None, description="fq_codel: whether packets are marked rather than dropped; unset, true"
+    )
+    memory_limit: Size | None = Field(
+        None, description="fq_codel, cake: how many bytes may wait; unset, 32mb, and what fits the rate"
+    )
+    rtt: Duration | None = Field(None, description="cake: the round trip that is expected; unset, 100ms")
+    diffserv: Literal["diffserv3", "diffserv4", "diffserv8", "besteffort", "precedence"] | None = Field(
+        None, description="cake: the classes that DSCPs make; unset, diffserv3"
+    )
+    flowmode: (
+        Literal[
+            "flowblind", "srchost", "dsthost", "hosts", "flows", "dual-srchost", "dual-dsthost", "triple-isolate"
+        ]
+        | None
+    ) = Field(None, description="cake: between what it is fair; unset, triple-isolate")  # fmt: skip
+    nat: StrictBool | None = Field(None, description="cake: whether it looks up hosts behind NAT; unset, false")
+    wash: StrictBool | None = Field(None, description="cake: whether it clears DSCPs; unset, false")
+    ingress: StrictBool | None = Field(
+        None, description="cake: whether it shapes what comes in (on an ifb), where drops count as sent; unset, false"
+    )
+    ack_filter: Literal["off", "on", "aggressive"] | None = Field(
+        None, description="cake: whether needless TCP ACKs are dropped; unset, off"
+    )
+    atm: Literal["noatm", "atm", "ptm"] | None = Field(
+        None, description="cake: whether cells of the line below are counted; unset, noatm"
+    )
+    overhead: Annotated[StrictInt, Field(ge=-64, le=256)] | None = Field(
+        None, description="cake: bytes that the line below adds to each packet; unset, as the kernel counts them (raw)"
+    )
+    mpu: Annotated[StrictInt, Field(ge=0, le=256)] | None = Field(
+        None, description="cake: the least bytes of a packet on the line; unset, 0"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -116,9 +167,13 @@ class Shaping(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        for name in _NOT_OF[self.kind]:
+        for name in self.model_fields_set - {"kind", *_OF[self.kind]}:
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} is no setting of {self.kind}")
+        if self.quantum is not None and self.quantum < _QUANTUM:
+            raise ValueError(f"quantum is at least {_QUANTUM} bytes, the least that the kernel takes")
+        if self.kind in ("fq_codel", "cake"):
+            return self
         if self.kind == "netem":
             self._netem()
         elif self.rate is None:
@@ -154,8 +209,8 @@ class Shaping(BaseModel):
 
 def attributes(shaping: Shaping) -> dict[str, Any]:
     """The attributes of the fact that `shaping` asks for."""
-    if shaping.kind == "netem":
-        return canonical(_netem(shaping))
+    if shaping.kind not in ("tbf", "htb"):
+        return canonical(_stated(shaping))
     rate = shaping.rate
     assert rate is not None
     burst = shaping.burst or _default_burst(rate)
@@ -169,8 +224,8 @@ def attributes(shaping: Shaping) -> dict[str, Any]:
     return canonical({**attrs, "latency": latency})
 
 
-def _netem(shaping: Shaping) -> dict[str, Any]:
-    stated = {name: getattr(shaping, name) for name in ("kind", "rate", "limit", *_NETEM)}
+def _stated(shaping: Shaping) -> dict[str, Any]:
+    stated = {name: getattr(shaping, name) for name in ("kind", *_OF[shaping.kind])}
     if isinstance(shaping.loss, LossModel):
         stated["loss"] = shaping.loss.whole()
     return {name: value for name, value in stated.items() if value is not None}
