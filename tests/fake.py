@@ -20,7 +20,7 @@ from topo.kinds.veth import leads
 from topo.planning.touched import Touched, is_in
 
 _ORIGIN = {"route": TAGGED, "address": TAGGED, "rule": TAGGED, "neighbour": TAGGED}
-_SECOND = {"fdb": STATIC, "bridge_vlan": STATIC, "port": STATIC, "shaping": STATIC, "sysctl": FOREIGN}
+_SECOND = {"fdb": STATIC, "mdb": STATIC, "bridge_vlan": STATIC, "port": STATIC, "shaping": STATIC, "sysctl": FOREIGN}
 
 
 class FakeKernel:
@@ -39,6 +39,9 @@ class FakeKernel:
 
     def begin(self, desired: Desired, earlier: Sequence[Desired], recorded: Mapping[str, int]) -> dict[str, str]:
         return {}
+
+    def told(self, desired: Desired) -> Desired:
+        return desired
 
     def read(self, desired: Desired, previous: Desired | None = None) -> Live:
         self.lingering.clear()
@@ -120,7 +123,7 @@ class FakeKernel:
         if (
             ref in self.facts
             and AGAIN not in attrs
-            and ref.kind not in ("sysctl", "nft", "neighbour", "port", "bridge_vlan")
+            and ref.kind not in ("sysctl", "nft", "neighbour", "port", "bridge_vlan", "mdb")
         ):
             _refuse(errno.EEXIST, ref)
         self._check(new)
@@ -157,7 +160,7 @@ class FakeKernel:
         if "_protocol" in attrs:  # another's, put back or moved
             origin = FOREIGN if new.origin == OWN else new.origin
         if ref.kind == "address":
-            attrs.pop("nodad", None)
+            attrs = live_address(ref, attrs)
             attrs["_protocol"] = attrs.get("_protocol", 116)
             same = [a for a in self._on(link(ref.ns, ref.key[0]), "address") if _net(a.key[1]) == _net(ref.key[1])]
             if ":" not in ref.key[1] and any(a != ref for a in same):
@@ -190,7 +193,9 @@ class FakeKernel:
                 _refuse(errno.EEXIST, peer.ref)
         self._finish_link(new, None)
         if peer is not None:
-            self.facts[peer.ref] = Fact(peer.ref, {**self._defaults("veth"), "peer": (ref.ns, *ref.key), "_half": True})
+            self.facts[peer.ref] = Fact(
+                peer.ref, {**self._defaults(attrs["kind"]), "peer": (ref.ns, *ref.key), "_half": True}
+            )
 
     def _finish_link(self, new: Fact, there: Fact | None) -> None:
         master = new.attrs.get("master")
@@ -320,6 +325,7 @@ class FakeKernel:
                 self.facts[other] = fact._replace(attrs={**fact.attrs, "master": None})
                 for kind in ("port", "bridge_vlan"):
                     self.facts.pop(Ref(kind, other.ns, other.key), None)
+                self._drop_on(other, lambda gone: gone.kind == "mdb")
 
     def _delete_address(self, ref: Ref) -> None:
         gone, home = self.facts.pop(ref), link(ref.ns, ref.key[0])
@@ -395,3 +401,20 @@ def _net(address: str) -> object:
 
 def _reaches(address: str, gateway: str) -> bool:
     return ipaddress.ip_address(gateway) in ipaddress.ip_interface(address).network
+
+
+_FLAGS = {"home": 0x10, "mngtmpaddr": 0x100, "noprefixroute": 0x200}
+_SCOPES = {"global": 0, "site": 200, "link": 253, "host": 254}
+
+
+def live_address(ref: Ref, attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stated of an address as the kernel tells it."""
+    found = {name: value for name, value in attrs.items() if name[0] == "_"}
+    found.setdefault("_flags", sum(bit for name, bit in _FLAGS.items() if attrs.get(name)))
+    found.setdefault("_scope", _SCOPES[attrs.get("scope", "global")])
+    for name, told in (("label", "_label"), ("broadcast", "_broadcast"), ("metric", "_priority")):
+        if attrs.get(name) and attrs[name] != ref.key[0]:
+            found[told] = attrs[name]
+    if "valid_lft" in attrs:
+        found["_lifetime"] = (attrs["preferred_lft"], attrs["valid_lft"])
+    return found

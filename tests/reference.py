@@ -25,6 +25,7 @@ PAGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         "Links, bridges, VXLANs and other interfaces",
         (
             COMMON,
+            "AddressEntry",
             "Shaping",
             "LossModel",
             "Link",
@@ -34,8 +35,10 @@ PAGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             "Bridge",
             "Port",
             "PortVlans",
+            "Group",
             "Vxlan",
             "Peer",
+            "WireguardPeer",
         ),
     ),
     "routing.md": ("Routes, rules and neighbours", ("Route", "NextHop", "Rule", "Neighbour")),

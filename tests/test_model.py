@@ -60,7 +60,7 @@ def the_error(**sections: Any) -> tuple[tuple[int | str, ...], str]:
         ({"bridges": {"br0": {"group_fwd_mask": 1}}}, ("bridges", "br0", "group_fwd_mask"), "cannot be forwarded"),
         ({"bridges": {"br0": {"external": True, "mtu": 1500}}}, ("bridges", "br0", "mtu"), "external"),
         ({"bridges": {"x" * 16: {}}}, ("bridges", "x" * 16, "[key]"), "15 bytes"),
-        ({"interfaces": {"v": {"kind": "macsec"}}}, ("interfaces", "v", "kind"), "'macsec' is not built in yet"),
+        ({"interfaces": {"v": {"kind": "batadv"}}}, ("interfaces", "v", "kind"), "'batadv' is not built in yet"),
         ({"interfaces": {"v": {"kind": "veth"}}}, ("interfaces", "v", "kind"), "`links`"),
         ({"interfaces": {"v": {}}}, ("interfaces", "v"), "which kind"),
         ({"interfaces": {"g": {"kind": "gre", "mac": "02:00:00:00:00:01"}}}, ("interfaces", "g", "mac"), "without Ethernet"),
@@ -232,7 +232,7 @@ def test_schema_takes_what_topo_takes(sample: Path) -> None:
         {"bridges": {"br0": {"adresses": []}}},
         {"bridges": {"br0": {"mtu": "1500"}}},
         {"links": [["a:x", "b:x", "c:x"]]},
-        {"interfaces": {"x": {"kind": "macsec"}}},
+        {"interfaces": {"x": {"kind": "batadv"}}},
         {"namespaces": {"a": {"links": []}}},
     ],
 )

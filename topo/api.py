@@ -298,11 +298,7 @@ def _applied(name: str, home: int) -> tuple[Applied, Record | None, Desired | No
     state = "elsewhere" if record.home != home else "interrupted" if record.interrupted else calm
     desired = known.stated(record, Lowered())
     spaces = sum(ref.kind == "namespace" for ref in desired.facts) if desired else 0
-    ends = (
-        [fact.attrs.get("kind") == "veth" for ref, fact in desired.facts.items() if ref.kind == "link"]
-        if desired
-        else []
-    )
+    ends = ["peer" in fact.attrs for ref, fact in desired.facts.items() if ref.kind == "link"] if desired else []
     links = len(ends) - sum(ends) // 2
     return Applied(name, spaces, links, record.time, state, *_unconfirmed(note)), record, desired
 

@@ -58,6 +58,16 @@ class Rtnl(NamedTuple):
     body: bytes
 
 
+class Genl(NamedTuple):
+    """A generic netlink request (genl(7)) to a family by its name; `body` is without the genlmsghdr."""
+
+    ns: str
+    family: str
+    command: int
+    version: int
+    body: bytes
+
+
 class Netns(NamedTuple):
     """Create, attach or delete the name of a network namespace in /run/netns."""
 
@@ -113,7 +123,7 @@ class Tun(NamedTuple):
     group: int | None
 
 
-Request = Rtnl | Netns | Sysctl | Nft | Conntrack | Tun
+Request = Rtnl | Genl | Netns | Sysctl | Nft | Conntrack | Tun
 
 
 class Env(Protocol):
@@ -135,6 +145,9 @@ class Env(Protocol):
 
     def desired(self, ref: Ref) -> Fact | None:
         """The desired fact of another object: the other end of a veth pair, say."""
+
+    def secret(self, name: str) -> bytes:
+        """The key that goes by this name in facts: its public half, or its digest (topo.kinds.secret)."""
 
 
 Encode = Callable[[Op, Env], Sequence[Request | Callable[[], Request]]]

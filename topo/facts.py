@@ -87,7 +87,9 @@ BELOW: Final = ("peer", "parent", "dev")
 one without which it stays."""
 
 # Kinds that belong to one device; the first element of their key is its ifname.
-ON_LINK: Final = frozenset({"address", "neighbour", "fdb", "port", "bridge_vlan", "shaping"})
+ON_LINK: Final = frozenset(
+    {"address", "neighbour", "fdb", "port", "bridge_vlan", "mdb", "shaping", "wireguard", "wireguard_peer"}
+)
 
 
 def links_of(fact: Fact) -> tuple[Ref, ...]:
@@ -195,6 +197,7 @@ class Desired(NamedTuple):
     `underlay_mtu`: vxlans without an MTU of their own -> the bytes to take off the underlay's.
     `paths`: the place in the file of refs that can turn out wrong only at run time.
     `document`: the merged file as plain data, from which this can be lowered again.
+    `secret`: facts with keys that are still to be had (topo.kinds.secret).
     """
 
     name: str
@@ -205,6 +208,7 @@ class Desired(NamedTuple):
     checks: tuple[Check, ...] = ()
     paths: Mapping[Ref, str] = _NONE
     document: Mapping[str, Any] = _NONE
+    secret: frozenset[Ref] = frozenset()
 
     def namespaces(self) -> list[str]:
         """Every namespace that has facts, the host's included where it is touched."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from conformance.case import Case, State, each, underlay
-from conformance.links import again, changes, link_case
+from conformance.links import again, changes, link_case, pair
 from conformance.tunnels import tunnel_cases
 from topo.facts import Fact, link
 
@@ -15,7 +15,8 @@ def full_link_cases(ns: str) -> list[Case]:
     """Every one of them, in this namespace."""
     return [
         *(_dummy(ns), _vlan(ns), _ipvlan(ns, "ipvlan"), _ipvlan(ns, "ipvtap"), _vrf(ns), _bond(ns), _geneve(ns)),
-        *(bare(ns, "nlmon"), bare(ns, "vcan")),
+        *(bare(ns, "nlmon"), bare(ns, "vcan"), bare(ns, "wireguard")),
+        *(_vxcan(ns), _netkit(ns), _macsec(ns), _hsr(ns)),
         *tunnel_cases(ns),
     ]
 
@@ -38,6 +39,68 @@ def _geneve(ns: str) -> Case:
     }
     base = {"id": 7, "remote": "10.9.0.2", "port": 6082}
     return link_case(ns, "geneve", base, own, by_hand, around=underlay(ns), full=True)
+
+
+def _vxcan(ns: str) -> Case:
+    no = {"mac": "it has no Ethernet", "master": "a bridge takes Ethernet only"}
+    by_hand = {"mtu": ("ip link set c0 down", "ip link set c0 mtu 16")}
+    return pair(ns, "vxcan", {}, each("mtu", 72, 2060), by_hand, no)
+
+
+def _netkit(ns: str) -> Case:
+    """ip(8) shows nothing of it before iproute2 6.8, nor sets it: another kind by that name is what drifts."""
+    own = {**each("mode", "l2", "l3"), **each("policy", "forward", "blackhole")}
+    gone = ("ip link del c0", "ip link add c0 type dummy")
+    return pair(ns, "netkit", {"mode": "l2"}, own, {"mode": gone, "policy": gone})
+
+
+def _macsec(ns: str) -> Case:
+    below = tuple(a_link(ns, name, "dummy") for name in ("u0", "u5"))
+    replay = {"replay": True, "window": 0}
+    flags = {name: each(name, False, True, also={"send_sci": False})[name] for name in ("end_station", "scb")}
+    own = {
+        **each("parent", (ns, "u0"), (ns, "u5")),
+        **each("port", 1, 7),
+        **each("cipher", "gcm-aes-128", "gcm-aes-256"),
+        **each("encrypt", False, True),
+        **each("protect", True, False),
+        **each("validation", "strict", "check", "disabled"),
+        **each("encodingsa", 0, 3),
+        **each("send_sci", True, False),
+        **flags,
+        "replay": ({"replay": False}, replay),
+        **each("window", 0, 9, also=replay),
+    }
+    words = {"encrypt": "encrypt on", "protect": "protect off", "validation": "validate disabled"}
+    words |= {"encodingsa": "encodingsa 2", "send_sci": "send_sci off", "replay": "replay on window 5"}
+    words |= {"end_station": "end_station on", "scb": "scb on", "window": "replay on window 5"}
+    by_hand = {
+        "parent": again("link u5 type macsec"),
+        "port": again("link u0 type macsec port 9"),
+        "cipher": again("link u0 type macsec cipher gcm-aes-256"),
+        **changes("macsec", **words),
+    }
+    return link_case(ns, "macsec", {"parent": (ns, "u0")}, own, by_hand, around=below, full=True)
+
+
+def _hsr(ns: str) -> Case:
+    """What it is over are whole links: a dummy has no carrier to lose."""
+    below = tuple(a_link(ns, name, "dummy") for name in ("u0", "u5", "u7"))
+    made = "type hsr slave1 {} slave2 {} supervision {}"
+    own = {
+        **each("slave1", (ns, "u0"), (ns, "u7")),
+        **each("slave2", (ns, "u5"), (ns, "u7")),
+        **each("proto", "hsr", "prp"),
+        **each("supervision", 0, 9),
+    }
+    by_hand = {
+        "slave1": again(made.format("u7", "u5", 0)),
+        "slave2": again(made.format("u0", "u7", 0)),
+        "proto": again(made.format("u0", "u5", "0 proto 1")),
+        "supervision": again(made.format("u0", "u5", 5)),
+    }
+    base = {"slave1": (ns, "u0"), "slave2": (ns, "u5")}
+    return link_case(ns, "hsr", base, own, by_hand, {"mac": "it has that of slave1"}, below, full=True)
 
 
 def bare(ns: str, kind: str) -> Case:

@@ -72,13 +72,28 @@ def changes(kind: str, **words: str) -> dict[str, tuple[str, ...]]:
 
 
 def _veth(ns: str) -> Case:
+    return pair(ns, "veth", {}, {}, {}, full=False)
+
+
+def pair(
+    ns: str,
+    kind: str,
+    made: dict[str, Any],
+    own: dict[str, tuple[State, ...]],
+    by_hand: Mapping[str, tuple[str, ...]],
+    no: dict[str, str] | None = None,
+    full: bool = True,
+) -> Case:
+    """An end of a pair; what is fixed for both is in `made`."""
+
     def peer(fact: Fact) -> Iterable[Fact]:
-        other = {"kind": "veth", "up": True, "master": None, "peer": (ns, "c0")}
+        both = {name: value for name, value in fact.attrs.items() if name in ("mode",)}
+        other = {"kind": kind, "up": True, "master": None, "peer": (ns, "c0"), **both}
         return [Fact(link(*fact.attrs["peer"]), other)]
 
-    own = each("peer", (OTHER, "c1"), (ns, "c1"))  # another name alone would be a renaming
-    by_hand = {"peer": (f"{OTHER}: ip link set c1 down", f"{OTHER}: ip link set c1 name c9")}
-    return link_case(ns, "veth", {"peer": (OTHER, "c1")}, own, by_hand, beside=peer)
+    by_hand = {"peer": (f"{OTHER}: ip link set c1 down", f"{OTHER}: ip link set c1 name c9")} | dict(by_hand)
+    own = {**each("peer", (OTHER, "c1"), (ns, "c1")), **own}  # another name alone would be a renaming
+    return link_case(ns, kind, {"peer": (OTHER, "c1"), **made}, own, by_hand, no, beside=peer, full=full)
 
 
 def _bridge(ns: str) -> Case:
@@ -91,6 +106,12 @@ def _bridge(ns: str) -> Case:
         **each("priority", 4096, 8192),
         **each("group_fwd_mask", 8, 16384, 0),
         **each("mcast_snooping", False, True),
+        **each("mcast_router", 2, 0, 1),
+        **each("mcast_querier", False, True),
+        **each("mcast_query_use_ifaddr", False, True),
+        **each("mcast_query_intvl", 5000, 6000),
+        **each("mcast_igmp_version", 3, 2),
+        **each("mcast_mld_version", 2, 1),
     }
     words = {
         "stp": "stp_state 1",
@@ -101,6 +122,12 @@ def _bridge(ns: str) -> Case:
         "priority": "priority 12288",
         "group_fwd_mask": "group_fwd_mask 16",
         "mcast_snooping": "mcast_snooping 1",
+        "mcast_router": "mcast_router 1",
+        "mcast_querier": "mcast_querier 1",
+        "mcast_query_use_ifaddr": "mcast_query_use_ifaddr 1",
+        "mcast_query_intvl": "mcast_query_interval 7000",
+        "mcast_igmp_version": "mcast_igmp_version 2",
+        "mcast_mld_version": "mcast_mld_version 1",
     }
     by_hand = {name: (f"ip link set c0 type bridge {text}",) for name, text in words.items()}
     return link_case(ns, "bridge", {}, own, by_hand, {"master": "a bridge is no port of another (ELOOP)"})

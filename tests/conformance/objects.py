@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Final
 
 from conformance.case import INNER, OTHER, TOPOLOGY, Case, State, a_bridge, a_pair, an_address, each, spaces, underlay
+from conformance.wireguard import wireguard_cases
 from topo.facts import HOST, Fact, Ref, link, namespace
-from topo.kinds import nft
+from topo.kinds import mdb, nft
+from topo.kinds.address import FOREVER
 from topo.kinds.nft import FirewallChain, FirewallRule, Interface, Masquerade, Match, Publish, Rules
 from topo.kinds.port import DEFAULTS
 from topo.kinds.rule import key as rule_key
@@ -23,6 +25,7 @@ def object_cases(ns: str) -> dict[str, Case]:
         "bridge-vlan": _bridge_vlan(ns, "c0"),
         "bridge-vlan-self": _bridge_vlan(ns, "b0", "self"),
         "bridge-vlan-aware": _aware(ns),
+        "mdb": _mdb(ns),
         "address": _address(ns, "10.9.7.{}/{}"),
         "address-ipv6": _address(ns, "fd09:7::{}/{}"),
         "route": _route(ns),
@@ -41,6 +44,7 @@ def object_cases(ns: str) -> dict[str, Case]:
         "fq_codel": _fq_codel(ns),
         "cake": _cake(ns),
         "nft": _nft(ns),
+        **wireguard_cases(ns),
     }
     return cases if ns == HOST else {"namespace": _namespace(), "namespace-attached": _attached(), **cases}
 
@@ -77,9 +81,10 @@ def _port(ns: str) -> Case:
     for name, pair in values.items():
         attributes.update(each(name, *pair, also=also))
     attributes.update(each("priority", 16, 8, 32, also=also))
+    attributes.update(each("mcast_router", 2, 0, 1, also=also))
     attributes.update(each("cost", 7, 9))
     words = {name: f"{name} {'off' if pair[0] else 'on'}" for name, pair in values.items()}
-    words |= {"priority": "priority 40", "cost": "cost 11"}
+    words |= {"priority": "priority 40", "cost": "cost 11", "mcast_router": "mcast_router 1"}
     words["fast_leave"] = words["fast_leave"].replace("fast_leave", "fastleave")
     return Case(
         "port",
@@ -117,6 +122,26 @@ def _bridge_vlan(ns: str, *key: str) -> Case:
     )
 
 
+def _mdb(ns: str) -> Case:
+    """All of it is its key."""
+    keys = [mdb.key("c0", group) for group in ("239.1.1.1", "239.1.1.2", "ff05::7", "01:00:5e:7f:00:09")]
+    keys.append(mdb.key("c0", "239.1.1.1", "10.0.0.1"))
+    gone = "bridge mdb del dev b0 port c0 grp 239.1.1.1 permanent"
+
+    def at(attrs: dict[str, Any]) -> Fact:
+        return Fact(Ref("mdb", ns, attrs.pop("key")), attrs)
+
+    return Case(
+        "mdb",
+        Fact(Ref("mdb", ns, keys[0]), {"key": keys[0]}),
+        each("key", *keys),
+        {"key": (gone, "bridge mdb add dev b0 port c0 grp 239.1.1.9 permanent")},
+        (gone,),
+        (*spaces(ns), a_bridge(ns, "b0"), *a_pair(ns, master="b0")),
+        at=at,
+    )
+
+
 def _aware(ns: str) -> Case:
     """What a bridge has only where the kernel can keep VLANs apart, beside what every bridge has."""
     words = {"vlan_filtering": "1", "vlan_protocol": "802.1ad", "vlan_default_pvid": "30"}
@@ -137,17 +162,47 @@ def _aware(ns: str) -> Case:
 
 
 def _address(ns: str, form: str) -> Case:
-    """All of it is its key, but for `nodad`, which is for making it only."""
+    """`nodad` is for making it only."""
     first, length = form.format(1, 64 if ":" in form else 24), 64 if ":" in form else 24
     keys = [first, form.format(2, length), form.format(1, length + 1), form.format(1, 128 if ":" in form else 32)]
 
     def at(attrs: dict[str, Any]) -> Fact:
-        return Fact(Ref("address", ns, ("c0", attrs.pop("address"))), attrs)
+        peer = (f"peer {attrs['_peer']}",) if "_peer" in attrs else ()
+        return Fact(Ref("address", ns, ("c0", attrs.pop("address"), *peer)), attrs)
 
-    attributes = each("address", *keys)
-    by_hand = {"address": (f"ip address del {first} dev c0", f"ip address add {form.format(7, length)} dev c0")}
+    pairs = _LIFETIMES + (((FOREVER, 800),) if ":" in form else ())
+    lifetimes = (*({"valid_lft": valid, "preferred_lft": preferred} for valid, preferred in pairs), {})
+    attributes = {
+        **each("address", *keys),
+        "_peer": ({}, {"_peer": form.format(9, "").rstrip("/")}, {"_peer": form.format(10, "").rstrip("/")}),
+        **each("metric", 5, 6, 7 if ":" in form else 0),
+        "valid_lft": lifetimes,
+        "preferred_lft": lifetimes[1:],
+        **each("noprefixroute", False, True),
+    }
+    by_hand: dict[str, tuple[str, ...]] = {
+        "address": (f"ip address del {first} dev c0", f"ip address add {form.format(7, length)} dev c0")
+    }
+    drift = {
+        "_peer": by_hand["address"],
+        "metric": (f"ip address change {first} dev c0 metric 9",),
+        "valid_lft": (f"ip address change {first} dev c0 valid_lft 99999 preferred_lft 4000",),
+        "preferred_lft": (f"ip address change {first} dev c0 valid_lft forever preferred_lft forever",),
+        "noprefixroute": (f"ip address del {first} dev c0", f"ip address add {first} dev c0 noprefixroute"),
+    }
     if ":" in form:
-        attributes |= each("nodad", True, False)
+        attributes |= {**each("nodad", True, False), **each("home", False, True), **each("mngtmpaddr", False, True)}
+        drift |= {name: (f"ip address change {first} dev c0 {name}",) for name in ("home", "mngtmpaddr")}
+    else:
+        attributes |= {
+            **each("label", "c0:one", "c0:two", "c0"),
+            **each("scope", "global", "link", "site", "host"),
+            **each("broadcast", "10.9.7.255", "10.9.7.254", None),
+        }
+        again = f"ip address del {first} dev c0", f"ip address add {first} dev c0"
+        drift |= {"label": (again[0], f"{again[1]} label c0:three"), "scope": (again[0], f"{again[1]} scope 77")}
+        drift["broadcast"] = again
+    by_hand |= drift
     base = {"address": first} | ({"nodad": True} if ":" in form else {})
     return Case(
         "address",
@@ -161,6 +216,7 @@ def _address(ns: str, form: str) -> Case:
     )
 
 
+_LIFETIMES: Final = ((9000, 5000), (FOREVER, 0), (900, 0))
 _UNICAST: dict[str, Any] = {"type": "unicast", "nexthops": None, "onlink": False, "src": None, "mtu": None}
 _NOWHERE = {"gateway": None, "dev": None}
 

@@ -91,6 +91,9 @@ class Refusing:
     def begin(self, desired: Desired, earlier: Sequence[Desired], recorded: Mapping[str, int]) -> dict[str, str]:
         return self.kernel.begin(desired, earlier, recorded)
 
+    def told(self, desired: Desired) -> Desired:
+        return self.kernel.told(desired)
+
     def read(self, desired: Desired, previous: Desired | None) -> Live:
         return self.kernel.read(desired, previous)
 

@@ -17,6 +17,7 @@ def tunnel_cases(ns: str) -> list[Case]:
     """Every kind of tunnel, in this namespace."""
     return [
         *(_gre(ns, "gre"), _gre(ns, "gretap"), _gre(ns, "ip6gre"), _gre(ns, "ip6gretap")),
+        *(_erspan(ns, "erspan"), _erspan(ns, "ip6erspan")),
         *(_ip(ns, "ipip", "ipip", "any", "mplsip"), _ip(ns, "sit", "ip6ip", "ipip", "any")),
         *(_ip(ns, "ip6tnl", "any", "ip6ip6", "ipip6"), _vti(ns), _xfrm(ns)),
     ]
@@ -25,7 +26,7 @@ def tunnel_cases(ns: str) -> list[Case]:
 def _tunnel(ns: str, kind: str, base: dict[str, Any], own: Own, by_hand: ByHand) -> Case:
     own = {**each("link", (ns, "u0"), (ns, "u5"), None), **own}
     by_hand = {**changes(kind, link="dev u5"), **by_hand}
-    no = {} if kind.endswith("tap") else _FLAT
+    no = {} if kind.endswith(("tap", "erspan")) else _FLAT
     return link_case(ns, kind, base, own, by_hand, no, underlay(ns), full=True)
 
 
@@ -67,6 +68,20 @@ def _gre(ns: str, kind: str) -> Case:
         own |= each("ignore_df", False, True, also={"pmtudisc": False})
         by_hand |= changes(kind, ignore_df="ignore-df nopmtudisc")
     return _tunnel(ns, kind, base, own, by_hand)
+
+
+def _erspan(ns: str, kind: str) -> Case:
+    """What it has beside its key, its version says."""
+    base, own, by_hand = _six(kind) if "6" in kind else _four(kind)
+    one, two = {"erspan_index": 0, "erspan_ver": 1}, {"erspan_dir": "ingress", "erspan_hwid": 0, "erspan_ver": 2}
+    own |= {name: ({**one, "ikey": 5, "okey": 5}, {**one, "ikey": 6, "okey": 6}) for name in ("ikey", "okey")}
+    own |= {**each("erspan_index", 0, 9, also=one), "erspan_ver": (one, two)}
+    own |= {**each("erspan_dir", "ingress", "egress", also=two), **each("erspan_hwid", 0, 9, also=two)}
+    words = {"erspan_index": "erspan 7", "erspan_ver": "erspan_ver 2", "erspan_hwid": "erspan_ver 2 erspan_hwid 5"}
+    key = {name: f"seq key 9 {name[0]}key 9" for name in ("ikey", "okey")}
+    words |= {"erspan_dir": "erspan_ver 2 erspan_dir egress"}
+    by_hand |= changes(kind, **key, **{name: f"seq key 5 {text}" for name, text in words.items()})
+    return _tunnel(ns, kind, {**base, "ikey": 5, "okey": 5, "erspan_ver": 1}, own, by_hand)
 
 
 def _ip(ns: str, kind: str, *modes: str) -> Case:

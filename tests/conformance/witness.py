@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from sandbox.host import NETNS
 from sandbox.snapshot import output, read_json
 
 from conformance.case import MARK
+from conformance.wireguard import WIREGUARD_KEYS
 from topo.facts import HOST, Fact
 from topo.kinds.bridge_vlan import ranges
 from topo.kinds.port import DEFAULTS
@@ -48,6 +51,8 @@ def identity(fact: Fact) -> object:
     kind, ns = fact.ref.kind, fact.ref.ns
     if kind == "namespace":
         return (NETNS / ns).stat().st_ino
+    if kind == "address":
+        return None
     if kind in ("route", "rule", "nft", "sysctl"):
         return {name: link["ifindex"] for name, link in links(ns).items()}
     return ifindex(ns, fact.ref.key[0])
@@ -120,6 +125,28 @@ def _veth(ns: str, link: Seen, data: Seen) -> Seen:
     return {"peer": _below(ns, link)}
 
 
+_INFO_DATA = """
+import struct, sys
+from pyroute2 import IPRoute
+with IPRoute() as route:
+    (link,) = route.link("get", ifname=sys.argv[1])
+data = bytes.fromhex(link.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_DATA").replace(":", ""))
+while data:
+    size, number = struct.unpack_from("=HH", data)
+    print(number, int.from_bytes(data[4:size], "little"))
+    data = data[(size + 3) & ~3 :]
+"""
+"""The numbers in IFLA_INFO_DATA of a kind that pyroute2 has no words for."""
+
+
+def _netkit(ns: str, link: Seen, data: Seen) -> Seen:
+    """What iproute2 has no words for before 6.8, from the bytes that the kernel writes (IFLA_NETKIT_POLICY, _MODE)."""
+    told = output(ns, sys.executable, "-c", _INFO_DATA, link["ifname"])
+    numbers = {int(nla): int(value) for nla, value in map(str.split, told.splitlines())}
+    policy, mode = numbers[3], numbers[5]
+    return {**_veth(ns, link, data), "policy": {0: "forward", 2: "blackhole"}[policy], "mode": ("l2", "l3")[mode]}
+
+
 def _bridge(ns: str, link: Seen, data: Seen) -> Seen:
     return {
         "stp": data["stp_state"] == 1,
@@ -130,6 +157,9 @@ def _bridge(ns: str, link: Seen, data: Seen) -> Seen:
         "vlan_protocol": data.get("vlan_protocol"),
         "vlan_default_pvid": data.get("vlan_default_pvid"),
         **{name: data[name] for name in ("forward_delay", "hello_time", "max_age", "priority")},
+        **{name: data[name] == 1 for name in ("mcast_querier", "mcast_query_use_ifaddr")},
+        **{name: data[name] for name in ("mcast_router", "mcast_query_intvl")},
+        **{name: data[name] for name in ("mcast_igmp_version", "mcast_mld_version")},
     }
 
 
@@ -154,6 +184,25 @@ def _vlan(ns: str, link: Seen, data: Seen) -> Seen:
     names = ("reorder_hdr", "gvrp", "mvrp", "loose_binding", "bridge_binding")
     flags = {name: name.upper() in data.get("flags", ()) for name in names}
     return {"parent": _below(ns, link), "id": data["id"], "protocol": data["protocol"], **flags}
+
+
+def _macsec(ns: str, link: Seen, data: Seen) -> Seen:
+    same = ("encrypt", "protect", "encodingsa", "send_sci", "end_station", "scb")
+    return {
+        "parent": _below(ns, link),
+        "port": int(data["sci"][-4:], 16),
+        "cipher": data["cipher_suite"].lower(),
+        "validation": data["validation"],
+        "replay": data["replay_protect"],
+        "window": data.get("window"),
+        **{name: data[name] for name in same},
+    }
+
+
+def _hsr(ns: str, link: Seen, data: Seen) -> Seen:
+    slaves = {name: (ns, data[name]) if data.get(name) else None for name in ("slave1", "slave2")}
+    supervision = int(data["supervision_addr"].rpartition(":")[2], 16)
+    return {**slaves, "supervision": supervision, "proto": ("hsr", "prp")[data.get("proto", 0)]}
 
 
 def _ipvlan(ns: str, link: Seen, data: Seen) -> Seen:
@@ -221,19 +270,30 @@ def _tun(ns: str, link: Seen, data: Seen) -> Seen:
     return {**ids, **{name: data[name] for name in ("pi", "vnet_hdr", "multi_queue")}}
 
 
+def _erspan(ns: str, link: Seen, data: Seen) -> Seen:
+    hwid = data.get("erspan_hwid")
+    own = {name: data.get(name) for name in ("erspan_ver", "erspan_index", "erspan_dir")}
+    return {**_tunnel(ns, link, data), **own, "erspan_hwid": int(hwid, 16) if isinstance(hwid, str) else hwid}
+
+
 _OWN: dict[str, Callable[[str, Seen, Seen], Seen]] = {
     "veth": _veth,
+    "vxcan": _veth,
+    "netkit": _netkit,
     "bridge": _bridge,
     "vxlan": _vxlan,
     "macvlan": _macvlan,
     "macvtap": _macvlan,
     "vlan": _vlan,
+    "macsec": _macsec,
+    "hsr": _hsr,
     "ipvlan": _ipvlan,
     "ipvtap": _ipvlan,
     "vrf": _vrf,
     "bond": _bond,
     "geneve": _geneve,
     **dict.fromkeys(("gre", "gretap", "ip6gre", "ip6gretap", "ipip", "sit", "ip6tnl", "vti", "xfrm"), _tunnel),
+    **dict.fromkeys(("erspan", "ip6erspan"), _erspan),
     "tun": _tun,
     "tap": _tun,
 }
@@ -247,7 +307,8 @@ def _port(fact: Fact) -> Seen | None:
     data = link.get("linkinfo", {}).get("info_slave_data")
     if data is None:
         return None
-    return {"fast_leave": data["fastleave"], **{name: data[name] for name in (*DEFAULTS, "cost") if name in data}}
+    own = {"fast_leave": data["fastleave"], "mcast_router": data["multicast_router"]}
+    return {**own, **{name: data[name] for name in (*DEFAULTS, "cost") if name in data}}
 
 
 def _bridge_vlan(fact: Fact) -> Seen | None:
@@ -264,11 +325,29 @@ def _bridge_vlan(fact: Fact) -> Seen | None:
     return {"pvid": 0, "untagged": "", "tagged": ""} if fact.ref.key[0] in links(fact.ref.ns) else None
 
 
+def _mdb(fact: Fact) -> Seen | None:
+    for table in read_json(fact.ref.ns, "bridge", "-j", "-d", "mdb", "show"):
+        for entry in table["mdb"]:
+            words = (f"src {entry['src']}" if "src" in entry else "", f"vlan {entry['vid']}" if "vid" in entry else "")
+            key = (entry["port"], entry["grp"], *filter(None, words))
+            if key == fact.ref.key and entry["state"] == "permanent":
+                return {}
+    return None
+
+
 def _address(fact: Fact) -> Seen | None:
-    ifname, address = fact.ref.key
+    ifname, address, *peer = fact.ref.key
     for entry in links(fact.ref.ns)[ifname]["addr_info"]:
-        if f"{entry['local']}/{entry['prefixlen']}" == address:
-            return {"nodad": entry.get("nodad", False)}
+        there = [f"peer {entry['address']}"] if "address" in entry else []
+        if f"{entry['local']}/{entry['prefixlen']}" == address and there == peer:
+            return {
+                "_peer": entry.get("address"),
+                "metric": entry.get("metric", 0),
+                "valid_lft": entry["valid_life_time"],
+                "preferred_lft": 0 if entry.get("deprecated") else entry["preferred_life_time"],
+                **{name: entry.get(name) for name in ("label", "scope", "broadcast")},
+                **{name: entry.get(name, False) for name in ("nodad", "noprefixroute", "home", "mngtmpaddr")},
+            }
     return None
 
 
@@ -489,11 +568,40 @@ def _elements(body: Seen) -> list[Any]:
     return [[plain(v) for v in e] if isinstance(e, list) else plain(e) for e in body.get("elem", ())]
 
 
+def _wireguard(fact: Fact) -> Seen | None:
+    """The first line of `wg show c0 dump`: private key, public key, port, mark."""
+    private, public, port, fwmark = output(fact.ref.ns, "wg", "show", fact.ref.key[0], "dump").splitlines()[0].split()
+    mark = 0 if fwmark == "off" else int(fwmark, 16)
+    none = private == "(none)"
+    if none and not mark:
+        return None
+    return {"public_key": None if none else public, "listen_port": int(port), "fwmark": mark}
+
+
+def _wireguard_peer(fact: Fact) -> Seen | None:
+    for line in output(fact.ref.ns, "wg", "show", fact.ref.key[0], "dump").splitlines()[1:]:
+        key, psk, endpoint, allowed, _, _, _, keepalive = line.split()
+        if key == fact.ref.key[1]:
+            return {
+                "preshared_key": {"(none)": None, **WIREGUARD_KEYS}.get(psk, psk),
+                "endpoint": None if endpoint == "(none)" else endpoint,
+                "allowed_ips": "" if allowed == "(none)" else " ".join(sorted(allowed.split(","), key=_numbers)),
+                "persistent_keepalive": 0 if keepalive == "off" else int(keepalive),
+            }
+    return None
+
+
+def _numbers(prefix: str) -> tuple[int, int]:
+    network = ipaddress.ip_network(prefix)
+    return network.version, int(network.network_address)
+
+
 _WITNESSES: dict[str, Callable[[Fact], Seen | None]] = {
     "namespace": _namespace_itself,
     "link": _link,
     "port": _port,
     "bridge_vlan": _bridge_vlan,
+    "mdb": _mdb,
     "address": _address,
     "route": _route,
     "rule": _rule,
@@ -502,6 +610,8 @@ _WITNESSES: dict[str, Callable[[Fact], Seen | None]] = {
     "sysctl": _sysctl,
     "shaping": _shaping,
     "nft": _nft,
+    "wireguard": _wireguard,
+    "wireguard_peer": _wireguard_peer,
 }
 
 
@@ -525,6 +635,8 @@ def _same(kind: str, name: str, want: Any, have: Any, coarse: float) -> bool:
         if want is None or isinstance(want, str | bool):
             return bool(want == have)
         return isinstance(have, int | float) and bool(abs(want - have) <= max(0.01 * want, coarse))
+    if name.endswith("_lft"):  # they run
+        return bool(want - 120 <= (have or 0) <= want)
     if name == "nexthops":
         return set(want or ()) == set(have or ())
     if name == "invert":

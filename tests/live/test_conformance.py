@@ -11,6 +11,7 @@ from conformance.case import INNER, OTHER, Case, a_pair, spaces
 from conformance.cases import CASES
 from conformance.losses import CHANGES, everything, lame, objects
 from conformance.rig import Refusing, Rig
+from conformance.wireguard import SECRETS
 from conformance.witness import Seen, agrees, identity, outline, stated, witness
 from sandbox.host import Host, until
 from sandbox.snapshot import shape
@@ -40,6 +41,7 @@ ATTRIBUTES = [
 @pytest.fixture
 def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
     with Kernel() as kernel:
+        kernel._spaces.keys.known.update(SECRETS)
         rig = Rig(kernel, monkeypatch)
         yield rig
         rig.destroy()
@@ -110,7 +112,7 @@ def changed(rig: Rig, case: Case, attribute: str, before: Fact, after: Fact) -> 
     shown(after)
     if before.ref != after.ref:
         assert witness(before) is None, "the one before is still there"
-    if was is not None:
+    if was is not None:  # an address has nothing that would tell
         declared = live is not None and replaced(after, live)
         assert (identity(after) != was) == declared, f"{attribute}: declared {'fixed' if declared else 'changeable'}"
 

@@ -14,7 +14,15 @@ from sandbox.monitor import Quiet
 from sandbox.snapshot import changed
 
 FILES = sorted(SAMPLES.glob("*.yaml"))
-FULL = {"bad-line", "ipvlan", "tunnels", "vlan-bridge", "vlans", "vrfs"}  # what distributions' kernels may lack
+FULL = {
+    "bad-line",
+    "ipvlan",
+    "tunnels",
+    "vlan-bridge",
+    "vlans",
+    "vrfs",
+    "wireguard",
+}  # what distributions' kernels may lack
 MANY = 30  # namespaces; of more, a few are watched
 
 
@@ -226,6 +234,21 @@ def _ipvlan(host: Host) -> None:
     assert host.ping("b", "10.98.0.11")
 
 
+def _wireguard(host: Host) -> None:
+    for ns, other in (("left", "right"), ("right", "left")):
+        assert host.ping(ns, host.run("ip -br -4 addr show wg0", other).split()[2].partition("/")[0])
+    ((key, _, endpoint, allowed, handshake, received, sent, _),) = [
+        line.split() for line in host.run("wg show wg0 dump", "right").splitlines()[1:]
+    ]
+    assert (endpoint, allowed) == ("192.0.2.1:51820", "10.99.0.1/32,fd99::1/128"), "it was heard from"
+    assert int(handshake) > 0 < min(int(received), int(sent))
+    assert key == host.run("wg show wg0 public-key", "left").strip()
+    host.start("ping", "-q", "-c3", "-i0.3", "10.99.0.2", ns="left")
+    seen = host.run("tcpdump -nnlc3 -i eth0 host 192.0.2.2", "left")
+    assert "ICMP" not in seen
+    assert "51820 > 192.0.2.2.51820: UDP" in seen
+
+
 WITNESSES: dict[str, Callable[[Host], None]] = {
     "attach-pid": _attach_pid,
     "bad-line": _bad_line,
@@ -247,6 +270,7 @@ WITNESSES: dict[str, Callable[[Host], None]] = {
     "vrfs": _vrfs,
     "vxlan-flood": _vxlan_flood,
     "vxlan-unicast": _vxlan_unicast,
+    "wireguard": _wireguard,
 }
 
 

@@ -32,6 +32,8 @@ class KernelLike(Protocol):
 
     def begin(self, desired: Desired, earlier: Sequence[Desired], recorded: Mapping[str, int]) -> dict[str, str]: ...
 
+    def told(self, desired: Desired) -> Desired: ...
+
     def read(self, desired: Desired, previous: Desired | None) -> Live: ...
 
     def reread(self, known: Live, where: Touched, desired: Desired, previous: Desired | None) -> Live: ...
@@ -90,6 +92,7 @@ def prepare(
     """Read and compare; changes nothing. `doubtful`: what may have been applied though no record says so. `impaired`:
     the impairments that are to be, and all that is to be changed; None: those of the record, beside all else."""
     lowered = lowered or Lowered(desired, doubtful)
+    stated, desired = desired, kernel.told(desired)
     record, previous, warnings = known.of(desired.name, kernel.home(), lowered)
     if previous is None and doubtful is not None:
         previous = known.unrecorded(doubtful)
@@ -107,7 +110,7 @@ def prepare(
     live = kernel.read(desired, previous)
     heirs = {ref: (name, restore.pop(ref)) for ref, name in known.heirs(desired, restore, previous).items()}
     wanted = resolve(desired, live, restore)
-    previous = wanted if previous is desired and not desired.take_over else previous
+    previous = wanted if previous is stated and not desired.take_over else previous
     try:
         changes = diff(wanted, live, previous, adopt, restore)
     except OwnershipError as error:

@@ -10,17 +10,21 @@ from topo.file import addressing, model, peers, sysctls
 from topo.file.model.values import seconds, sysctl_text
 from topo.file.scope import Bridge, Loc, Master, Scope, Space, elsewhere, nearest, path, shown
 from topo.file.subnets import make_pool
+from topo.kinds import mdb
 from topo.kinds import port as port_kind
 from topo.kinds.alike import new_fact, new_ref
-from topo.kinds.words import interface_name
+from topo.kinds.words import StatedAddress, interface_name
 
 if TYPE_CHECKING:
     from topo.kinds.shaping_spec import Shaping
     from topo.kinds.spec import InterfaceSettings
 
-_BRIDGE_TIMES: Final = ("forward_delay", "hello_time", "max_age", "ageing")
+_BRIDGE_TIMES: Final = ("forward_delay", "hello_time", "max_age", "ageing", "mcast_query_intvl")
+_BRIDGE_MCAST: Final = (
+    "mcast_router", "mcast_querier", "mcast_query_use_ifaddr", "mcast_igmp_version", "mcast_mld_version",
+)  # fmt: skip
 _BRIDGE_VLANS: Final = ("vlan_filtering", "vlan_protocol", "vlan_default_pvid")
-_BRIDGE_PLAIN: Final = ("stp", "priority", "group_fwd_mask", "mcast_snooping", *_BRIDGE_VLANS)
+_BRIDGE_PLAIN: Final = ("stp", "priority", "group_fwd_mask", "mcast_snooping", *_BRIDGE_MCAST, *_BRIDGE_VLANS)
 _VXLAN_PLAIN: Final = ("local", "group", "proxy", "l2miss", "l3miss", "ttl")
 _IPV6_LEAST_MTU: Final = 1280  # RFC 8200, section 5
 _OVERHEAD: Final = {4: 50, 6: 70}  # bytes: outer IP, UDP, VXLAN and inner Ethernet headers
@@ -109,8 +113,14 @@ class Common:
             once(scope, bridge, address, self.loc)
         if six and self.attrs.get("mtu", _IPV6_LEAST_MTU) < _IPV6_LEAST_MTU:
             scope.problems.add(self.loc, f"IPv6 ({text}) needs an MTU of 1280 at least, not {self.attrs['mtu']}")
-        ref = new_ref(("address", space.name, (ifname, text)))
-        scope.facts[ref] = new_fact((ref, {"nodad": True} if six and self.made else {}, OWN))
+        attrs: dict[str, Any] = {"nodad": True} if six and self.made else {}
+        key: tuple[str, ...] = (ifname, text)
+        if isinstance(text, StatedAddress):
+            attrs, key = {**attrs, **text.options}, (ifname, str(text))
+            if peer := attrs.get("_peer"):
+                key += (f"peer {peer}",)
+        ref = new_ref(("address", space.name, key))
+        scope.facts[ref] = new_fact((ref, attrs, OWN))
 
     def _gateways(self, scope: Scope, space: Space, ifname: str, addresses: list[str]) -> None:
         for gateway in self.gateway:
@@ -151,6 +161,8 @@ def reaches(addresses: Iterable[str], gateway: str) -> bool:
     if bits == 128 and number >> 118 == 0x3FA:  # fe80::/10
         return True
     for text in addresses:
+        if isinstance(text, StatedAddress) and (peer := text.options.get("_peer")):
+            text = f"{peer}/{text.partition('/')[2]}"
         base, length, width = addressing.parse_prefix(text)
         if width == bits and (base ^ number) >> (bits - length) == 0:
             return True
@@ -273,10 +285,13 @@ def add_port(scope: Scope, space: Space, ifname: str, settings: model.PortSettin
     stated = {
         n: v
         for n in model.PortSettings.model_fields
-        if n != "vlan" and n in settings.model_fields_set and (v := getattr(settings, n)) is not None
+        if n not in ("vlan", "mdb") and n in settings.model_fields_set and (v := getattr(settings, n)) is not None
     }
     if settings.vlan is not None:
         scope.vlans[Ref("bridge_vlan", space.name, (ifname,))] = (settings.vlan, loc)
+    for group in settings.mdb or ():
+        ref = Ref("mdb", space.name, mdb.key(ifname, group.group, group.source, group.vid))
+        scope.add(Fact(ref, {}), (*loc, "mdb"), f"{group.group} on {ifname}")
     if any(_PORT_DEFAULTS.get(name) != value for name, value in stated.items()):
         ref = Ref("port", space.name, (ifname,))
         scope.facts[ref] = Fact(ref, stated)

@@ -96,7 +96,7 @@ def _pair(facts: Facts, texts: list[str]) -> tuple[Ref, Ref] | None:
     for place, text in enumerate(texts):
         ns, _, name = text.rpartition(":")
         fact = facts.get(mine := link(ns or HOST, name))
-        if fact and fact.attrs.get("kind") == "veth":
+        if fact and "peer" in fact.attrs:
             other = link(*fact.attrs["peer"])
             return (other, mine) if place else (mine, other)
     return None

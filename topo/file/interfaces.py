@@ -8,6 +8,7 @@ from topo.facts import Fact, Ref
 from topo.file.devices import Common, claim
 from topo.file.scope import Loc, Master, Scope, Space, path
 from topo.kinds.link_kinds import LINK_KINDS
+from topo.kinds.secret import Source
 
 
 def lower_interface(scope: Scope, space: Space, name: str, entry: Any, loc: Loc) -> None:
@@ -30,10 +31,17 @@ def lower_interface(scope: Scope, space: Space, name: str, entry: Any, loc: Loc)
             return
         attrs[below] = (above.name, parent)
         scope.below[ref] = (Ref("link", above.name, (parent,)), (*loc, "parent"))
+    for name_ in LINK_KINDS[entry.kind].over:
+        scope.named.append((space, attrs[name_][1], (*loc, name_)))
     master = Master(name, space, loc, entry.kind)
     for index, port in enumerate(getattr(entry, "ports", ())):
         claim(scope, Ref("link", space.name, (port,)), master, (*loc, "ports", index))
     scope.facts[ref] = Fact(ref, attrs)
+    for fact, place in entry.beside(space.name, name):
+        scope.facts[fact.ref] = fact
+        scope.paths[fact.ref] = path((*loc, *place))
+        if any(isinstance(value, Source) for value in fact.attrs.values()):
+            scope.secret.add(fact.ref)
     addresses = list(entry.addresses or ())
     space.own += [(name, text) for text in addresses]
     common.settle(scope, space, name, addresses, None)

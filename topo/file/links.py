@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from topo.file.model.values import end_name
 from topo.file.scope import Bridge, Loc, Scope, Space, shown
 from topo.file.subnets import make_pool
 from topo.kinds.alike import new_fact, new_ref
+from topo.kinds.link_kinds import LINK_KINDS
 from topo.kinds.words import interface_name
 
 _POINT_TO_POINT: Final = {32: 31, 128: 127}  # RFC 3021, RFC 6164
@@ -35,7 +36,7 @@ class End:
 class Side:
     """One entry of `ends`, its range expanded."""
 
-    __slots__ = ("common", "is_bridge", "loc", "names", "ranged", "settings", "texts")
+    __slots__ = ("cannot", "common", "is_bridge", "loc", "made", "names", "ranged", "settings", "texts")
 
     def __init__(self, scope: Scope, link: model.Link, index: int, loc: Loc) -> None:
         end = link.ends[index]
@@ -56,7 +57,20 @@ class Side:
         self.texts = scope.names(text, loc, end_name)
         if self.names is not None and len(self.texts) == 1:
             self.texts *= len(self.names)
-        self.common = Common(scope, self.settings, loc, link=link)
+        self.cannot: Mapping[str, str] = {}
+        self.made: dict[str, Any] = {"kind": "veth"} if link.kind is None else self._made(scope, link)
+        self.common = Common(scope, self.settings, loc, link=link, mtu="mtu" not in self.cannot)
+
+    def _made(self, scope: Scope, link: model.Link) -> dict[str, Any]:
+        """What kind of pair it is, and what is that kind's own."""
+        kind = link.kind or "veth"
+        pair = LINK_KINDS[kind].pair
+        self.cannot = pair.cannot if pair else {}
+        for name, why in self.cannot.items():
+            if name != "bridge" and any(getattr(layer, name, None) is not None for layer in (self.settings, link)):
+                scope.problems.add(self.loc, f"a {kind} takes no `{name}`: {why}")
+        own = (("mode", link.mode), ("policy", link.policy))
+        return {"kind": kind, **{name: value for name, value in own if value is not None}}
 
     def end(self, scope: Scope, index: int) -> End | None:
         """The end at `index` of the range; None (and an error) where there is no such thing."""
@@ -172,10 +186,12 @@ def _end(scope: Scope, end: End, other: End) -> None:
     """The link fact of one end, and its port."""
     ref = new_ref(("link", end.space.name, (end.ifname,)))
     bridge = end.bridge
+    if bridge is not None and (why := end.side.cannot.get("bridge")):
+        scope.problems.add(end.side.loc, f"a {end.side.made['kind']} is no port of {bridge.name}: {why}")
     if bridge is None and other.bridge is not None and "mac" in end.side.common.attrs:
         once(scope, other.bridge, end.side.common.attrs["mac"], end.side.loc)
     attrs: dict[str, Any] = {
-        "kind": "veth",
+        **end.side.made,
         "master": bridge.name if bridge else None,
         **end.side.common.attrs,
         "peer": (other.space.name, other.ifname),

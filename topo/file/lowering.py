@@ -60,6 +60,7 @@ def lower(topology: Topology) -> Desired:
         checks=checks,
         paths=scope.paths,
         document=topology.document(),
+        secret=frozenset(scope.secret),
     )
 
 
@@ -134,6 +135,8 @@ def _masters(scope: Scope) -> None:
     """What stands under `ports` of another link gets it as its master; what the file does not make must be there already."""
     for below, place in scope.below.values():
         scope.device(scope.spaces[below.ns], below.key[0], place)
+    for space, ifname, place in scope.named:
+        scope.device(space, ifname, place)
     for ref, (master, loc) in scope.masters.items():
         ifname = ref.key[0]
         if ifname == "lo":

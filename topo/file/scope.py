@@ -121,6 +121,8 @@ class Scope:
         self.take_over: dict[Ref, Ref] = {}
         self.underlay_mtu: dict[Ref, int] = {}
         self.paths: dict[Ref, str] = {}
+        self.secret: set[Ref] = set()
+        self.named: list[tuple[Space, str, Loc]] = []
         self.masters: dict[Ref, tuple[Master, Loc]] = {}  # links named in `ports` of another
         self.tables: dict[Ref, int] = {}  # links in a VRF -> its routing table
         self.vlans: dict[Ref, tuple[PortVlans, Loc]] = {}  # what ends and ports say of them

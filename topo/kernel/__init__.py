@@ -49,6 +49,10 @@ class Kernel:
             self._spaces.drop(name)
         return self._spaces.attachments.begin(desired, earlier, recorded, self._spaces.home)
 
+    def told(self, desired: Desired) -> Desired:
+        """`desired` with what is told of keys in place of where they are to be had. Raises InputError where they are not."""
+        return self._spaces.keys.told(desired)
+
     def read(self, desired: Desired, previous: Desired | None) -> Live:
         """The live state of all that `desired` names, that `previous` named, or that bears the topology's mark.
 
@@ -77,7 +81,11 @@ class Kernel:
     def warnings(self, desired: Desired, changes: Sequence[Change]) -> list[str]:
         """What will keep `desired` from working though all of it can be made, and what of others no longer works once the
         `changes` are made. Reads, and raises nothing."""
-        return [*foreign_drops.warnings(self._spaces, desired), *still_forwarding.warnings(self._spaces, changes)]
+        return [
+            *self._spaces.keys.warnings,
+            *foreign_drops.warnings(self._spaces, desired),
+            *still_forwarding.warnings(self._spaces, changes),
+        ]
 
     def inodes(self, desired: Desired) -> dict[str, int]:
         """The identity of each namespace of the topology that is open, by every name that the file has for it."""
@@ -101,7 +109,7 @@ class Kernel:
     def reset(self) -> None:
         """Open everything anew, but for what others made: what an interrupt left in the sockets is gone."""
         self._spaces.close()
-        self._spaces = Spaces(self._spaces.attachments)
+        self._spaces = Spaces(self._spaces.attachments, self._spaces.keys)
 
     def close(self) -> None:
         self._spaces.close()

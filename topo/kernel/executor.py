@@ -12,10 +12,10 @@ from functools import partial
 from itertools import groupby
 from typing import Final
 
-from topo.changes import CREATE, DELETE, OWNER, Conntrack, Netns, Nft, Op, Request, Rtnl, Sysctl, Tun
+from topo.changes import CREATE, DELETE, OWNER, Conntrack, Genl, Netns, Nft, Op, Request, Rtnl, Sysctl, Tun
 from topo.errors import KernelError
 from topo.facts import FOREIGN, OWN, Desired, Fact, Ref, doomed, link, mark
-from topo.kernel import acquaintances, announce, conntrack, detour, netconf, netns, rtnl, sysctl, tun
+from topo.kernel import acquaintances, announce, conntrack, detour, generic, netconf, netns, rtnl, sysctl, tun
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.spaces import Space, Spaces
 from topo.kinds.ifla import IFLA_GROUP, body
@@ -94,6 +94,12 @@ class Executor:
 
     def desired(self, ref: Ref) -> Fact | None:
         return self._news.get(ref) or self._desired.get(ref)
+
+    def secret(self, name: str) -> bytes:
+        found = self.spaces.keys.known.get(name)
+        if found is None:
+            raise KernelError(errno.ENOKEY, doing=f"the key that goes by {name}")
+        return found
 
     @staticmethod
     def _known(space: Space, ifname: str, index: int) -> None:
@@ -234,6 +240,9 @@ class Executor:
             if op.old is None and (value := self._sysctl(request)) is not None:
                 self._before.append(Fact(op.ref, {"value": value}, FOREIGN))
             sysctl.write(request.path, request.value, request.optional)
+        elif isinstance(request, Genl):
+            sock = self.spaces.generic(request.ns)
+            generic.request(sock, request.family, request.command, request.version, [request.body])
         elif isinstance(request, Nft):
             self.spaces.nftables(request.ns).run(request.commands)
         elif isinstance(request, Conntrack):

@@ -10,6 +10,7 @@ from topo.facts import Fact, Facts, Live
 from topo.kernel import rtnl
 from topo.kernel.spaces import Spaces
 from topo.kinds.link_decode import join
+from topo.kinds.link_kinds import LINK_KINDS
 from topo.wire import S32, attr_u32, attributes
 
 _RTM_GETNSID: Final = 90
@@ -23,7 +24,7 @@ def join_links(facts: Facts, spaces: Spaces, known: Live | None = None) -> None:
     """Fill in `peer`, `parent`, `dev` and `created_in` of every link that has one in another namespace or its own.
     `known`: what was read before, for the other ends of links whose namespaces were not read now.
 
-    The two ends of a veth pair name each other's ifindex. That is enough to find them, and saves the kernel a
+    The two ends of a pair name each other's ifindex. That is enough to find them, and saves the kernel a
     question per pair; where two pairs answer to the same numbers, it is asked.
     """
     links = [fact for fact in facts.values() if fact.ref.kind == "link" and "_link" in fact.attrs]
@@ -44,10 +45,11 @@ def join_links(facts: Facts, spaces: Spaces, known: Live | None = None) -> None:
 
 def _pair(fact: Fact, ends: Ends) -> bool:
     attrs = fact.attrs
-    if attrs.get("kind") != "veth" or len(ends[attrs["_index"], attrs["_link"]]) > 1:
+    kind = LINK_KINDS.get(attrs.get("kind", ""))
+    if kind is None or not kind.pair or len(ends[attrs["_index"], attrs["_link"]]) > 1:
         return False
     others = ends.get((attrs["_link"], attrs["_index"]), ())
-    if len(others) != 1 or others[0].attrs.get("kind") != "veth":
+    if len(others) != 1 or others[0].attrs.get("kind") != kind.name:
         return False
     (other,) = others
     if ("_netnsid" in attrs) == (other.ref.ns == fact.ref.ns):

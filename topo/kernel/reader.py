@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from topo.errors import Diagnostic, InputError
 from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, former, mark, namespace
-from topo.kernel import entries, netconf, netns, nftables, rtnl, sysctl, tables
+from topo.kernel import entries, netconf, netns, nftables, rtnl, sysctl, tables, wireguard
 from topo.kernel.joining import drop_own_entries, join_links
 from topo.kernel.spaces import Space, Spaces
 from topo.kinds.address import of_kernel
@@ -278,6 +278,8 @@ class Reader:
                 self._dump(space, view, kind, request, bodies)
         if "shaping" in kinds:
             self._shaping(space, view)
+        if kinds & wireguard.KINDS:
+            self.facts.update(wireguard.read(self.spaces, space, view, self._concerning(space)))
         if "sysctl" in kinds:
             self._sysctls(space, [ref for ref in wants.refs if ref.kind == "sysctl"])
         if "nft" in kinds:
@@ -296,6 +298,8 @@ class Reader:
                 kinds.add("fdb")
             if "bridge" in links and self._keeps_vlans(name):
                 kinds.add("bridge_vlan")
+            if "wireguard" in links:
+                kinds.add("wireguard")
         if self._hands_over(name):
             kinds.add("neighbour")
         if name == HOST and self.previous is None:
@@ -321,12 +325,13 @@ class Reader:
         bodies = (tables.ALL_ROUTES,) if whole else tables.ROUTES_BY_HAND
         self._dump(space, view, "route", RTM_GETROUTE, bodies)
 
+    def _concerning(self, space: Space) -> list[Fact]:
+        """The links of this namespace that are topo's or named by the file."""
+        names = self.wants[space.name].links | {space.names[index] for index in space.marked}
+        return [fact for name in names if (fact := self.facts.get(Ref("link", space.name, (name,))))]
+
     def _link_kinds(self, space: Space) -> set[str]:
-        """The kinds among the links of this namespace that are topo's or named by the file."""
-        wanted = self.wants[space.name].links
-        names = wanted | {space.names[index] for index in space.marked}
-        facts = (self.facts.get(Ref("link", space.name, (name,))) for name in names)
-        return {fact.attrs.get("kind", "") for fact in facts if fact}
+        return {fact.attrs.get("kind", "") for fact in self._concerning(space)}
 
     def _keeps_vlans(self, ns: str) -> bool:
         """Whether a bridge that the file names is to keep VLANs apart, or does."""

@@ -46,9 +46,10 @@ class Refusal(NamedTuple):
     extack: str
 
 
-def open_socket(large: bool = False) -> socket.socket:
-    """A socket of this thread's namespace; it stays there. `large`: with room for great batches, where permitted."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+def open_socket(large: bool = False, protocol: int = 0) -> socket.socket:
+    """A socket of this thread's namespace; it stays there. `large`: with room for great batches, where permitted.
+    `protocol`: NETLINK_ROUTE, or another whose messages are framed alike."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     for option in (_EXT_ACK, _CAP_ACK, _GET_STRICT_CHK):
         sock.setsockopt(_SOL_NETLINK, option, 1)
     if large:
@@ -98,7 +99,7 @@ def _dump_once(sock: socket.socket, kind: int, body: bytes, blocks: bool) -> tup
             elif answer == NLMSG_ERROR or (answer == NLMSG_DONE and size >= HEADER_SIZE + 4):
                 number = -S32.unpack(data[at + HEADER_SIZE :])
                 if number > 0:
-                    raise KernelError(number, _extack(data, at, size, flags), doing="reading the kernel's tables")
+                    raise KernelError(number, extack(data, at, size, flags), doing="reading the kernel's tables")
                 if answer == NLMSG_DONE:
                     return None if seen & NLM_F_DUMP_INTR else (found, whole)
             elif answer == NLMSG_DONE:
@@ -156,7 +157,7 @@ def _refusals(sock: socket.socket) -> Iterator[Refusal]:
         while at < len(data):
             size, answer, flags, seq, _ = NLMSGHDR.unpack_from(data, at)
             if answer == NLMSG_ERROR and (number := -S32.unpack(data[at + HEADER_SIZE :])):
-                yield Refusal(seq, number, _extack(data, at, size, flags))
+                yield Refusal(seq, number, extack(data, at, size, flags))
             at += (size + 3) & ~3
 
 
@@ -166,11 +167,11 @@ def ask(sock: socket.socket, kind: int, body: bytes) -> tuple[bytes, int, int]:
     data = sock.recv(_BUFFER)
     size, answer, flags, _, _ = NLMSGHDR.unpack_from(data, 0)
     if answer == NLMSG_ERROR:
-        raise KernelError(-S32.unpack(data[HEADER_SIZE:]), _extack(data, 0, size, flags))
+        raise KernelError(-S32.unpack(data[HEADER_SIZE:]), extack(data, 0, size, flags))
     return data, HEADER_SIZE, size
 
 
-def _extack(data: bytes, at: int, size: int, flags: int) -> str:
+def extack(data: bytes, at: int, size: int, flags: int) -> str:
     """The kernel's own words: NLMSGERR_ATTR_MSG behind the echoed header (linux/netlink.h)."""
     if not flags & NLM_F_ACK_TLVS:
         return ""

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from topo.errors import InputError, KernelError
 from topo.facts import HOST
-from topo.kernel import netfilter, netns, rtnl
+from topo.kernel import generic, netfilter, netns, rtnl
 from topo.kernel.attachments import Attachments
+from topo.kernel.keys import Keys
 
 if TYPE_CHECKING:
     from topo.kernel.nftables import Nftables
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 class Space:
     """One namespace that is open. `made`: topo makes its name in /run/netns; `label`: the inode that has the name."""
 
-    __slots__ = ("_nf_sock", "_nft", "doomed", "fd", "indexes", "inode", "label", "marked", "name", "names", "sock")
+    __slots__ = (
+        "_generic", "_nf_sock", "_nft", "doomed", "fd", "indexes", "inode", "label", "marked", "name", "names",
+        "sock",
+    )  # fmt: skip
 
     def __init__(self, name: str, fd: int, sock: socket.socket) -> None:
         self.name, self.fd, self.sock = name, fd, sock
@@ -34,12 +38,14 @@ class Space:
         self.doomed: set[int] = set()  # those of them that a killed run was about to delete
         self._nft: Nftables | None = None
         self._nf_sock: socket.socket | None = None
+        self._generic: socket.socket | None = None
 
     def close(self) -> None:
         self.sock.close()
         os.close(self.fd)
-        if self._nf_sock:
-            self._nf_sock.close()
+        for sock in (self._nf_sock, self._generic):
+            if sock:
+                sock.close()
         if self._nft:
             self._nft.close()
 
@@ -55,9 +61,10 @@ def _allow_many_files() -> None:
 class Spaces:
     """Opens namespaces, and moves this thread between them; `home` is where it came from and goes back to."""
 
-    def __init__(self, attachments: Attachments | None = None) -> None:
+    def __init__(self, attachments: Attachments | None = None, keys: Keys | None = None) -> None:
         _allow_many_files()
         self.attachments = attachments or Attachments()
+        self.keys = keys or Keys()
         self.home = netns.here()
         self._at: str | None = HOST
         self.open: dict[str, Space] = {HOST: Space(HOST, os.dup(self.home), rtnl.open_socket(large=True))}
@@ -168,6 +175,14 @@ class Spaces:
             self.enter(name)
             space._nf_sock = netfilter.open_socket()
         return space._nf_sock
+
+    def generic(self, name: str) -> socket.socket:
+        """The NETLINK_GENERIC socket of a namespace."""
+        space = self.get(name)
+        if space._generic is None:
+            self.enter(name)
+            space._generic = generic.open_socket()
+        return space._generic
 
     def close(self) -> None:
         """Close all but `attachments`."""

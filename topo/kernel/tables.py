@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from topo.facts import PROTOCOL
+from topo.kinds.mdb import BR_PORT_MSG
 from topo.wire import (
     AF_BRIDGE,
     AF_INET,
@@ -14,6 +15,7 @@ from topo.wire import (
     IFINFOMSG,
     NDMSG,
     RTM_GETLINK,
+    RTM_GETMDB,
     RTM_GETNEIGH,
     RTM_GETRULE,
     RTMSG,
@@ -36,6 +38,7 @@ PLAIN: Final = (
     ("rule", RTM_GETRULE, tuple(FIBRULEHDR.pack(f, *(0,) * 6) for f in _BOTH)),
     ("neighbour", RTM_GETNEIGH, tuple(NDMSG.pack(f, 0, 0, 0, 0) for f in _BOTH)),
     ("bridge_vlan", RTM_GETLINK, (BRIDGE_VLANS,)),
+    ("mdb", RTM_GETMDB, (BR_PORT_MSG.pack(AF_BRIDGE, 0),)),
     ("fdb", RTM_GETNEIGH, (NDMSG.pack(AF_BRIDGE, 0, 0, 0, 0),)),
 )
 """Tables that are read as they are: the kind, the request, and its bodies."""

@@ -1,6 +1,6 @@
 """Addresses of interfaces (ip-address(8), linux/if_addr.h).
 
-An address is its key, so nothing of it is ever changed in place but its owner. Of its order in a plan:
+An address is its key; what else is said of it the kernel changes in place, or topo replaces it. Of its order in a plan:
 
 - The kernel makes an IPv4 address *secondary* where its link has another one in the same subnet, and deleting
   that one, the primary, deletes its secondaries (unless `promote_secondaries` is set). So in one subnet the old
@@ -16,12 +16,12 @@ An address is its key, so nothing of it is ever changed in place but its owner. 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from topo.changes import AGAIN, DELETE, REPLACE, UPDATE, Change, Env, Op, Rtnl
 from topo.facts import FOREIGN, PROTOCOL, STATIC, TAGGED, Fact, Live, Ref, link
-from topo.kinds.kind import DesiredView, Kind, View, nothing
+from topo.kinds.kind import DesiredView, Kind, View
 from topo.wire import (
     AF_INET,
     AF_INET6,
@@ -43,10 +43,16 @@ from topo.wire import (
 
 IFA_ADDRESS, IFA_LOCAL, IFA_LABEL, IFA_BROADCAST = 1, 2, 3, 4
 IFA_CACHEINFO, IFA_FLAGS, IFA_RT_PRIORITY, IFA_PROTO = 6, 8, 9, 11
-_SECONDARY, _NODAD, _PERMANENT, _STABLE_PRIVACY = 0x01, 0x02, 0x80, 0x800  # IFA_F_*
+_SECONDARY, _NODAD, _DEPRECATED, _PERMANENT, _STABLE_PRIVACY = 0x01, 0x02, 0x20, 0x80, 0x800  # IFA_F_*
 _KEPT: Final = 0x712  # the flags that a user can set: NODAD HOMEADDRESS MANAGETEMPADDR NOPREFIXROUTE MCAUTOJOIN
 _KERNEL_PROTOCOLS: Final = frozenset({1, 2, 3})  # IFAPROT_KERNEL_LO, _RA, _LL (since Linux 5.18)
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
+_SCOPES: Final = {"global": 0, "site": 200, "link": _SCOPE_LINK, "host": _SCOPE_HOST}
+_FLAGS: Final = {"nodad": _NODAD, "home": 0x10, "mngtmpaddr": 0x100, "noprefixroute": 0x200}
+_IN_PLACE: Final = frozenset({"metric", "valid_lft", "preferred_lft"})
+_IN_PLACE6: Final = _IN_PLACE | {"home", "mngtmpaddr", "noprefixroute"}
+FOREVER: Final = 0xFFFFFFFF
+_METRIC6: Final = 256  # IP6_RT_PRIO_ADDRCONF: what an IPv6 address has where nothing is stated
 _CACHEINFO: Final = struct.Struct("=IIII")  # preferred, valid, created, updated
 
 
@@ -88,17 +94,26 @@ def _identity(ref: Ref, attrs: dict[str, Any], index: int, flags: int, scope: in
 
 
 def _details(attrs: dict[str, Any], flags: int) -> Iterator[bytes]:
-    """What a live address has beside, so that one of another's making comes back as it was."""
-    if "_broadcast" in attrs:
-        yield attr(IFA_BROADCAST, pack_ip(attrs["_broadcast"]))
-    if "_label" in attrs:
-        yield attr_str(IFA_LABEL, attrs["_label"])
-    if "_lifetime" in attrs:
+    """What is stated beside, or what a live address has, so that one of another's making comes back as it was."""
+    if broadcast := attrs.get("broadcast") or attrs.get("_broadcast"):
+        yield attr(IFA_BROADCAST, pack_ip(broadcast))
+    if label := attrs.get("label") or attrs.get("_label"):
+        yield attr_str(IFA_LABEL, label)
+    if "valid_lft" in attrs:
+        yield attr(IFA_CACHEINFO, _CACHEINFO.pack(attrs["preferred_lft"], attrs["valid_lft"], 0, 0))
+    elif "_lifetime" in attrs:
         yield attr(IFA_CACHEINFO, _CACHEINFO.pack(*attrs["_lifetime"], 0, 0))
     if flags > 0xFF:
         yield attr_u32(IFA_FLAGS, flags)
-    if "_priority" in attrs:
-        yield attr_u32(IFA_RT_PRIORITY, attrs["_priority"])
+    if (metric := attrs.get("metric", attrs.get("_priority"))) is not None:
+        yield attr_u32(IFA_RT_PRIORITY, metric)
+
+
+def _flags(attrs: Mapping[str, Any], six: bool) -> int:
+    """The flags that are stated, or that a live address has."""
+    if "_flags" in attrs:
+        return int(attrs["_flags"])
+    return sum(bit for name, bit in _FLAGS.items() if attrs.get(name) and (six or name != "nodad"))
 
 
 def encode(op: Op, env: Env) -> list[Rtnl]:
@@ -110,13 +125,20 @@ def encode(op: Op, env: Env) -> list[Rtnl]:
     assert op.new is not None
     attrs = op.new.attrs
     ip, _ = split(ref)
-    flags = attrs.get("_flags", _NODAD if attrs.get("nodad") and ":" in ip else 0)
-    scope = attrs.get("_scope", _SCOPE_HOST if ip.startswith("127.") else 0)  # as `ip address add` chooses
+    flags = _flags(attrs, ":" in ip)
+    scope = attrs.get("_scope", _SCOPES[attrs.get("scope") or _usual_scope(ip)])
+    if op.verb == UPDATE and ":" in ip:  # 0 would be no word about it (inet6_addr_modify)
+        attrs = {**attrs, "metric": _told("metric", op.new)}
     body = _identity(ref, attrs, index, flags, scope) + b"".join(_details(attrs, flags))
     if protocol := attrs.get("_protocol", PROTOCOL):
         body += attr_u8(IFA_PROTO, protocol)
     again = op.verb == UPDATE or AGAIN in op.attrs
     return [Rtnl(ref.ns, RTM_NEWADDR, NLM_F_CREATE | (NLM_F_REPLACE if again else NLM_F_EXCL), body)]
+
+
+def _usual_scope(ip: str) -> str:
+    """As `ip address add` chooses."""
+    return "host" if ip.startswith("127.") else "global"
 
 
 def _of_tunnel(ip: str) -> bool:
@@ -172,8 +194,11 @@ def _live_details(found: dict[int, bytes], family: int, flags: int, ifname: str)
         label = found.get(IFA_LABEL, b"").rstrip(b"\0").decode(errors="replace")
         if label and label != ifname:
             yield "_label", label
-    if not flags & _PERMANENT and len(found.get(IFA_CACHEINFO, b"")) >= 16:
-        yield "_lifetime", _CACHEINFO.unpack_from(found[IFA_CACHEINFO])[:2]
+    if len(found.get(IFA_CACHEINFO, b"")) >= 16:
+        preferred, valid, _, _ = _CACHEINFO.unpack_from(found[IFA_CACHEINFO])
+        preferred = 0 if flags & _DEPRECATED else preferred  # of a permanent IPv4 one the flag alone tells it
+        if not flags & _PERMANENT or preferred != FOREVER:
+            yield "_lifetime", (preferred, valid)
     if len(found.get(IFA_RT_PRIORITY, b"")) == 4:
         yield "_priority", U32.unpack(found[IFA_RT_PRIORITY])
 
@@ -259,10 +284,74 @@ def claims(fact: Fact) -> Iterable[tuple[Any, ...]]:
         yield "address", fact.ref.ns, fact.ref.key[0], ip
 
 
-def describe(fact: Fact) -> str:
-    return str(fact.ref.key[2]) if len(fact.ref.key) > 2 else ""
-
-
-ADDRESS: Final = Kind(
-    "address", encode, decode, requires, compare=nothing, takes=takes, claims=claims, describe=describe
+_COMPARED: Final = (
+    *("label", "scope", "broadcast", "metric", "valid_lft", "preferred_lft"),
+    *("noprefixroute", "home", "mngtmpaddr"),
 )
+
+
+def compare(desired: Fact, live: Fact) -> tuple[str, ...]:
+    """What is stated; of an address of topo's own also what no longer is, and of one that is put back all that it had.
+    `nodad` is for making it only, and seconds run: a lifetime is as stated where no more than that is left.
+    """
+    want, names = desired.attrs, desired.attrs.keys() & _COMPARED
+    whole = "_flags" in want
+    if not names and not whole and not _special(live):
+        return ()
+    if whole or (live.origin == TAGGED and not _moved(want)):
+        return tuple(name for name in _COMPARED if _differs(name, desired, live))
+    return tuple(name for name in _COMPARED if name in names and _differs(name, desired, live))
+
+
+def _special(live: Fact) -> bool:
+    """Whether a live address has anything that is not said of most."""
+    have = live.attrs
+    if have.get("_flags", 0) & ~_NODAD or "_lifetime" in have or "_label" in have or have.get("_priority"):
+        return True
+    return have.get("_scope") in (200, _SCOPE_LINK) and ":" not in live.ref.key[1]
+
+
+def _moved(want: Mapping[str, Any]) -> bool:
+    """Whether it comes from another device with what it had there."""
+    return not want.keys().isdisjoint(("_scope", "_broadcast", "_priority"))
+
+
+def _differs(name: str, desired: Fact, live: Fact) -> bool:
+    want, have = _told(name, desired), _told(name, live)
+    if name.endswith("_lft") and FOREVER not in (want, have):
+        return bool(have > want or (have == 0) != (want == 0))
+    return bool(want != have)
+
+
+def _told(name: str, fact: Fact) -> Any:
+    """What an attribute is, by a desired fact or a live one; what the kernel gives where nothing is stated."""
+    attrs, (ifname, text, *_) = fact.attrs, fact.ref.key
+    six = ":" in text
+    if name in _FLAGS:
+        return bool(attrs.get(name) or attrs.get("_flags", 0) & _FLAGS[name])
+    if name.endswith("_lft"):
+        preferred, valid = attrs.get("_lifetime", (FOREVER, FOREVER))
+        return attrs.get(name, valid if name == "valid_lft" else preferred)
+    if name == "metric":
+        return attrs.get(name) or attrs.get("_priority") or (_METRIC6 if six else 0)
+    if six:
+        return None
+    if name == "label":
+        return attrs.get(name, attrs.get("_label", ifname))
+    if name == "scope":
+        return _SCOPES[attrs[name]] if name in attrs else attrs.get("_scope", _SCOPES[_usual_scope(text)])
+    return attrs.get(name, attrs.get("_broadcast"))
+
+
+def replace(desired: Fact, _: Fact) -> frozenset[str]:
+    """Of an IPv4 address the kernel changes the metric and the lifetimes alone (inet_rtm_newaddr)."""
+    return frozenset(_COMPARED) - (_IN_PLACE6 if ":" in desired.ref.key[1] else _IN_PLACE)
+
+
+def describe(fact: Fact) -> str:
+    words = [str(fact.ref.key[2])] if len(fact.ref.key) > 2 else []
+    words += [name for name in ("noprefixroute", "home", "mngtmpaddr") if fact.attrs.get(name)]
+    return " ".join([*words, *(f"{name} {fact.attrs[name]}" for name in ("label", "scope") if name in fact.attrs)])
+
+
+ADDRESS: Final = Kind("address", encode, decode, requires, compare, replace, takes, claims, describe=describe)

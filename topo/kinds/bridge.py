@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from topo.facts import Fact
 from topo.kinds.kind import LinkKind, Ports, View
-from topo.wire import BE16, BOOL, U16, U32, Attr, Format, named
+from topo.wire import BE16, BOOL, U8, U16, U32, U64, Attr, Format, named
 
 # IFLA_BR_* in linux/if_link.h. Times are in centiseconds (USER_HZ).
 _IFLA_BR_VLAN_PROTOCOL: Final = 8
@@ -52,7 +52,13 @@ BRIDGE = LinkKind(
         Attr("vlan_filtering", 7, BOOL, False),
         Attr("vlan_protocol", _IFLA_BR_VLAN_PROTOCOL, named(BE16, {"802.1Q": 0x8100, "802.1ad": 0x88A8}), "802.1Q"),
         Attr("group_fwd_mask", 9, U16, 0),
+        Attr("mcast_router", 22, U8, 1),
         Attr("mcast_snooping", 23, BOOL, True),
+        Attr("mcast_query_use_ifaddr", 24, BOOL, False),
+        Attr("mcast_querier", 25, BOOL, False),
+        Attr("mcast_query_intvl", 33, U64, 12500),
         Attr("vlan_default_pvid", 39, U16, 1),
+        Attr("mcast_igmp_version", 43, U8, 2),
+        Attr("mcast_mld_version", 44, U8, 1),
     ),
 )

@@ -6,21 +6,10 @@ from typing import Final, Literal
 
 from pydantic import Field, StrictBool
 
-from topo.kinds.tunnel import (
-    KEYS,
-    TUNNEL,
-    UNKEYED,
-    Keyed,
-    Outer4,
-    TunnelSpec,
-    ends,
-    gre_flags,
-    gre_unflag,
-    outer,
-)
+from topo.kinds.tunnel import IFLA_GRE, Keyed, Outer4, TunnelSpec, over4
 from topo.wire import BOOL, Attr
 
-DATA: Final = (*ends(6, 7), *outer(8, 9, 10), Attr("ignore_df", 19, BOOL, False))  # IFLA_GRE_*
+_SHAPE: Final = over4(IFLA_GRE, keyed=True)
 
 
 class GreSettings(Keyed, Outer4):
@@ -39,13 +28,9 @@ class Gre(GreSettings):
     kind: Literal["gre"] = Field(description="IP packets in GRE over IPv4")
 
 
-GRE = TUNNEL._replace(
+GRE = _SHAPE._replace(
     name="gre",
     spec=Gre,
     option="CONFIG_NET_IPGRE",
-    data=DATA,
-    extra=gre_flags,
-    more=TUNNEL.more | KEYS,
-    unstated=UNKEYED,
-    decode_extra=gre_unflag,
+    data=(*_SHAPE.data, Attr("ignore_df", 19, BOOL, False)),  # IFLA_GRE_IGNORE_DF
 )

@@ -7,11 +7,10 @@ from typing import Final, Literal
 from pydantic import Field
 
 from topo.facts import Fact
-from topo.kinds.tunnel import TUNNEL, Outer4, TunnelSpec, device, ends, form, outer
+from topo.kinds.tunnel import IFLA_IPTUN, Outer4, TunnelSpec, form, over4
 from topo.wire import U8, Attr, named
 
-IFLA_IPTUN_LINK: Final = 1
-ENDS: Final = (*ends(2, 3), *outer(4, 5, 10))  # IFLA_IPTUN_LOCAL, _REMOTE, _TTL, _TOS, _PMTUDISC
+SHAPE: Final = over4(IFLA_IPTUN)
 IFLA_IPTUN_PROTO: Final = 9
 
 
@@ -29,11 +28,10 @@ class Ipip(Outer4):
     mode: Literal["ipip", "mplsip", "any"] | None = Field(None, description="what it carries; unset, ipip")
 
 
-IPIP = TUNNEL._replace(
+IPIP = SHAPE._replace(
     name="ipip",
     spec=Ipip,
     option="CONFIG_NET_IPIP",
-    data=(*ENDS, Attr("mode", IFLA_IPTUN_PROTO, named(U8, {"any": 0, "ipip": 4, "mplsip": 137}), "ipip")),
+    data=(*SHAPE.data, Attr("mode", IFLA_IPTUN_PROTO, named(U8, {"any": 0, "ipip": 4, "mplsip": 137}), "ipip")),
     replace=form_and_mode,
-    extra=device(IFLA_IPTUN_LINK),
 )

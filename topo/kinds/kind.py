@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 from topo.changes import Change, Encode, Env, Request
 from topo.facts import Fact, Live, Ref
 from topo.kinds.alike import Block
+from topo.kinds.secret import Secret
 from topo.wire import Attr
 
 
@@ -88,6 +89,7 @@ class Kind(NamedTuple):
     `absent`: errnos that on delete mean "not there".
     `describe(fact)`: what a plan says of it beside its name. `explain(desired, live)`: an update in lines of its own,
         where attributes are too large to be shown.
+    `secrets`: the attributes of desired facts that say where a key is to be had.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Kind(NamedTuple):
     literal: bool = False
     explain: Callable[[Fact, Fact], Iterable[str]] | None = None
     units: Mapping[str, str] = MappingProxyType({})
+    secrets: Mapping[str, Secret] = MappingProxyType({})
 
 
 class Ports(NamedTuple):
@@ -121,6 +124,17 @@ class Ports(NamedTuple):
     cycled: bool = False
     told: str = ""
     table: Callable[[Fact], int | None] = lambda master: None
+
+
+class Pair(NamedTuple):
+    """What a kind of link is that comes in pairs.
+
+    `peer`: the attribute of IFLA_INFO_DATA in which the other end travels when the two are made.
+    `cannot`: settings of an end, `bridge` among them, that it does not take, and why.
+    """
+
+    peer: int
+    cannot: Mapping[str, str] = MappingProxyType({})
 
 
 class LinkKind(NamedTuple):
@@ -146,6 +160,8 @@ class LinkKind(NamedTuple):
     `unstated`: what attributes beside `data` are where the file no longer states them; None where there is none.
     `requires`, `claims`: as in Kind, beside those of every link.
     `ports`: what other links are to it as their master; None where it takes none.
+    `pair`: of one that comes in pairs, which are entries of `links`.
+    `over`: the attributes that name links which it takes by itself, as the kernel makes it: these are told of no master.
     """
 
     name: str
@@ -170,6 +186,8 @@ class LinkKind(NamedTuple):
     requires: Callable[[Fact, DesiredView], Iterable[Ref]] = nothing
     claims: Callable[[Fact], Iterable[tuple[Any, ...]]] = nothing
     ports: Ports | None = None
+    pair: Pair | None = None
+    over: tuple[str, ...] = ()
 
     @property
     def own(self) -> frozenset[str]:

@@ -4,7 +4,7 @@ What this file knows is common to all kinds; what is one kind's own stands in it
 
 Making one is one RTM_NEWLINK that carries everything: the ifindex, which topo chooses, so that later messages need
 no look-up; the namespaces as descriptors; the link group, which marks whose it is; the master and the flag UP. The
-kernel ignores an alias in that message, and for a veth pair takes master and UP of the main end only.
+kernel ignores an alias in that message, and for a pair takes master and UP of the main end only.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from topo.kinds.ifla import (
     ONE_QUEUE,
     body,
 )
-from topo.kinds.kind import DesiredView, Kind, LinkKind, Ports
+from topo.kinds.kind import DesiredView, Kind, LinkKind, Pair, Ports
 from topo.kinds.link_decode import decode
 from topo.kinds.link_kinds import LINK_KINDS
 from topo.kinds.link_losses import takes
-from topo.kinds.veth import VETH_INFO_PEER, leads
+from topo.kinds.veth import leads
 from topo.wire import IFINFOMSG, MAC, NLM_F_CREATE, NLM_F_EXCL, RTM_DELLINK, RTM_NEWLINK, attr, attr_str, attr_u32, nest
 
 __all__ = ["LINK", "leads"]
@@ -61,8 +61,8 @@ def encode(op: Op, env: Env) -> Requests:
         raise KernelError(no, f"topo cannot make a {op.new.attrs.get('kind', 'device')}", op.ref, "create link")
     if kind.make:
         return _create_aside(kind.make(op.new), op.new, env)
-    if kind.name == "veth":
-        return _create_veth(kind, op.new, env)
+    if kind.pair:
+        return _create_pair(kind, kind.pair, op.new, env)
     return _create(kind, op.new, env)
 
 
@@ -82,7 +82,7 @@ def _create(kind: LinkKind, fact: Fact, env: Env) -> Requests:
     return [made, *_afterwards(kind, fact, index, env)]
 
 
-def _create_veth(kind: LinkKind, fact: Fact, env: Env) -> Requests:
+def _create_pair(kind: LinkKind, pair: Pair, fact: Fact, env: Env) -> Requests:
     """The leading end makes the pair. For the other end, what the kernel does not take in that message is left."""
     ns, ifname = fact.ref.ns, fact.ref.key[0]
     other = link(*fact.attrs["peer"])
@@ -95,7 +95,8 @@ def _create_veth(kind: LinkKind, fact: Fact, env: Env) -> Requests:
     home = kind.home(fact)
     index, other_index = env.assign(ns, ifname), env.assign(other.ns, other.key[0])
     end = body(other_index, _first(kind, peer or Fact(other, {}), env, home))
-    info = attr_str(IFLA_INFO_KIND, "veth") + nest(IFLA_INFO_DATA, attr(VETH_INFO_PEER, end))
+    info = attr_str(IFLA_INFO_KIND, kind.name)
+    info += nest(IFLA_INFO_DATA, attr(pair.peer, end), *_data(kind, fact.attrs, env))
     main = _first(kind, fact, env, home) + _master(fact, env) + nest(IFLA_LINKINFO, info)
     made = Rtnl(home, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body(index, main, up=_at_once(fact)))
     return [made, *_afterwards(kind, fact, index, env)]
@@ -294,10 +295,11 @@ def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
     if kind.below and (below := attrs.get(kind.below)):
         if below[0] not in (HOST, ref.ns):
             yield namespace(below[0])
-        if kind.name != "veth" or not leads(fact, desired.get(link(*below))):
+        if not kind.pair or not leads(fact, desired.get(link(*below))):
             yield link(*below)
     if (made := attrs.get("created_in")) and made != HOST:
         yield namespace(made)
+    yield from kind.requires(fact, desired)
 
 
 def replace(desired: Fact, live: Fact) -> frozenset[str]:

@@ -66,7 +66,10 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
         if port := decode_port(data, Ref("port", ns, (ifname,)), attrs.get("kind"), own):
             return fact, port
     elif port_of:
-        attrs["_port_of"] = STR.unpack(port_of)
+        attrs["_port_of"] = name = STR.unpack(port_of)
+        if (above := LINK_KINDS.get(name)) and above.over:  # it took this one by itself
+            attrs["master"] = None
+            del attrs["_port_of"]
     return (fact,)
 
 

@@ -41,6 +41,8 @@ class LinkKinds(Mapping[str, LinkKind]):
 LINK_KINDS: Final = LinkKinds(
     {
         "veth": "veth.VETH",
+        "vxcan": "vxcan.VXCAN",
+        "netkit": "netkit.NETKIT",
         "bridge": "bridge.BRIDGE",
         "vxlan": "vxlan.VXLAN",
         "macvlan": "macvlan.MACVLAN",
@@ -67,5 +69,10 @@ LINK_KINDS: Final = LinkKinds(
         "ip6tnl": "ip6tnl.IP6TNL",
         "vti": "vti.VTI",
         "xfrm": "xfrm.XFRM",
+        "wireguard": "wireguard.WIREGUARD",
+        "macsec": "macsec.MACSEC",
+        "hsr": "hsr.HSR",
+        "erspan": "erspan.ERSPAN",
+        "ip6erspan": "ip6erspan.IP6ERSPAN",
     }
 )

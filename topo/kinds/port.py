@@ -15,7 +15,7 @@ from topo.changes import CREATE, DELETE, Env, Op, Rtnl
 from topo.facts import FOREIGN, Fact, Ref, link
 from topo.kinds.ifla import IFLA_INFO_SLAVE_DATA, IFLA_INFO_SLAVE_KIND, IFLA_LINKINFO, Selection, body
 from topo.kinds.kind import DesiredView, Kind
-from topo.wire import BOOL, RTM_NEWLINK, U16, U32, Attr, attr, attr_str, nest
+from topo.wire import BOOL, RTM_NEWLINK, U8, U16, U32, Attr, attr, attr_str, nest
 
 DATA: Final = (
     Attr("priority", 2, U16, 32),
@@ -27,11 +27,14 @@ DATA: Final = (
     Attr("learning", 8, BOOL, True),
     Attr("flood", 9, BOOL, True),
     Attr("proxy_arp", 10, BOOL, False),
+    Attr("mcast_router", 25, U8, 1),
     Attr("mcast_flood", 27, BOOL, True),
     Attr("mcast_to_unicast", 28, BOOL, False),
+    Attr("vlan_tunnel", 29, BOOL, False),
     Attr("bcast_flood", 30, BOOL, True),
     Attr("neigh_suppress", 32, BOOL, False),
     Attr("isolated", 33, BOOL, False),
+    Attr("locked", 39, BOOL, False),
 )
 DEFAULTS: Final[Mapping[str, Any]] = {a.name: a.default for a in DATA if a.default is not None}
 _VETH_COST: Final = 2

@@ -10,6 +10,7 @@ from topo.kinds.fdb import FDB
 from topo.kinds.kind import Kind
 from topo.kinds.link import LINK
 from topo.kinds.link_kinds import LINK_KINDS
+from topo.kinds.mdb import MDB
 from topo.kinds.namespace import NAMESPACE
 from topo.kinds.neighbour import NEIGHBOUR
 from topo.kinds.nft import NFT
@@ -18,10 +19,14 @@ from topo.kinds.route import ROUTE
 from topo.kinds.rule import RULE
 from topo.kinds.shaping import SHAPING
 from topo.kinds.sysctl import SYSCTL
+from topo.kinds.wg import WIREGUARD_DEVICE, WIREGUARD_PEER
 
 KINDS: Final[dict[str, Kind]] = {
     kind.name: kind
-    for kind in (NAMESPACE, LINK, PORT, BRIDGE_VLAN, ADDRESS, SYSCTL, ROUTE, RULE, NEIGHBOUR, FDB, SHAPING, NFT)
+    for kind in (
+        *(NAMESPACE, LINK, PORT, BRIDGE_VLAN, ADDRESS, SYSCTL, ROUTE, RULE, NEIGHBOUR, FDB, SHAPING, NFT),
+        *(MDB, WIREGUARD_DEVICE, WIREGUARD_PEER),
+    )
 }
 
 __all__ = ["KINDS", "LINK_KINDS"]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from topo.kinds.ipip import ENDS, IFLA_IPTUN_PROTO, IPIP
+from topo.kinds.ipip import IFLA_IPTUN_PROTO, IPIP, SHAPE
 from topo.kinds.tunnel import Outer4, TunnelSpec
 from topo.wire import U8, Attr, named
 
@@ -21,5 +21,5 @@ class Sit(Outer4):
 
 
 _MODE = Attr("mode", IFLA_IPTUN_PROTO, named(U8, {"any": 0, "ipip": 4, "ip6ip": 41, "mplsip": 137}), "ip6ip")
-_DATA = tuple(attr._replace(default=64) if attr.name == "ttl" else attr for attr in ENDS)  # ipip6_netlink_parms
+_DATA = tuple(attr._replace(default=64) if attr.name == "ttl" else attr for attr in SHAPE.data)  # ipip6_netlink_parms
 SIT = IPIP._replace(name="sit", spec=Sit, option="CONFIG_IPV6_SIT", data=(*_DATA, _MODE))

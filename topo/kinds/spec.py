@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
-from topo.facts import HOST
+from topo.facts import HOST, Fact
 from topo.kinds.later import later
-from topo.kinds.words import Address, Comment, Device, InterfaceName, Ip, Mac, ShortSysctl
+from topo.kinds.words import Address, AnyAddress, Comment, Device, InterfaceName, Ip, Mac, ShortSysctl
 
 
 def _list(value: Any) -> Any:
@@ -40,7 +40,7 @@ class InterfaceSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
-    addresses: Annotated[list[Address], BeforeValidator(_list)] | None = Field(
+    addresses: Annotated[list[AnyAddress], BeforeValidator(_list)] | None = Field(
         None, description="its IPv4 and IPv6 addresses with prefix lengths: [10.0.0.1/24, fd00::1/64]"
     )
     gateway: Literal[False] | Annotated[list[Ip], BeforeValidator(_list)] | None = Field(
@@ -73,6 +73,10 @@ class InterfaceSpec(InterfaceSettings):
             above, colon, ifname = stated["parent"].rpartition(":")
             stated["parent"] = (above if colon else ns, ifname)
         return stated
+
+    def beside(self, ns: str, ifname: str) -> Iterable[tuple[Fact, tuple[str | int, ...]]]:
+        """The facts that it has beside its link, each with the place within the entry that states it."""
+        return ()
 
 
 def ports_field() -> Any:

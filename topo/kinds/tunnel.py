@@ -7,7 +7,7 @@ keys and its device, so that two of a kind with the same ones cannot be in one n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, StrictBool, StrictInt
 
@@ -40,7 +40,28 @@ Ip4 = Annotated[str, of_family(False)]
 Ip6 = Annotated[str, of_family(True)]
 
 
-# Attributes: IFLA_GRE_*, IFLA_IPTUN_*, IFLA_VTI_*
+# Attributes
+
+
+class Numbers(NamedTuple):
+    """What is in IFLA_INFO_DATA of two families of tunnels, by its numbers there."""
+
+    link: int
+    local: int
+    remote: int
+    ttl: int
+    tos: int
+    pmtudisc: int
+    encaplimit: int
+    flowinfo: int
+    flags: int
+
+
+IFLA_GRE: Final = Numbers(1, 6, 7, 8, 9, 10, 11, 12, 13)
+IFLA_IPTUN: Final = Numbers(1, 2, 3, 4, 5, 10, 6, 7, 8)
+
+Extra = Callable[[Mapping[str, Any], Env], bytes]
+Read = Callable[[dict[int, bytes], dict[str, Any], View], None]
 
 
 def ends(local: int, remote: int, six: bool = False) -> tuple[Attr, Attr]:
@@ -48,12 +69,7 @@ def ends(local: int, remote: int, six: bool = False) -> tuple[Attr, Attr]:
     return Attr("local", local, IP, unset), Attr("remote", remote, IP, unset)
 
 
-def outer(ttl: int, tos: int, pmtudisc: int) -> tuple[Attr, ...]:
-    """Of the outer IPv4 header."""
-    return Attr("ttl", ttl, U8, 0), Attr("tos", tos, U8, 0), Attr("pmtudisc", pmtudisc, BOOL, True)
-
-
-def device(nla: int) -> Callable[[Mapping[str, Any], Env], bytes]:
+def device(nla: int) -> Extra:
     """`link`: the device that it sends by, which travels as an index."""
 
     def extra(attrs: Mapping[str, Any], env: Env) -> bytes:
@@ -69,9 +85,9 @@ KEYS: Final = frozenset(f"{side}{name}" for side in "io" for name in ("key", "se
 UNKEYED: Final = {name: None if name.endswith("key") else False for name in sorted(KEYS)}
 
 
-def gre_flags(attrs: Mapping[str, Any], env: Env) -> bytes:
-    """The device below; and of each direction its flags, and its key, of which a flag says whether there is one."""
-    parts = [device(1)(attrs, env)]
+def _gre_flags(attrs: Mapping[str, Any], env: Env) -> bytes:
+    """Of each direction its flags, and its key, of which a flag says whether there is one."""
+    parts = []
     for side, flags_nla, key_nla in _SIDES:
         key = attrs.get(f"{side}key")
         flags = (_CSUM if attrs.get(f"{side}csum") else 0) | (_SEQ if attrs.get(f"{side}seq") else 0)
@@ -83,7 +99,7 @@ def gre_flags(attrs: Mapping[str, Any], env: Env) -> bytes:
     return b"".join(parts)
 
 
-def gre_unflag(data: dict[int, bytes], attrs: dict[str, Any], _: View) -> None:
+def _gre_unflag(data: dict[int, bytes], attrs: dict[str, Any], _: View) -> None:
     for side, flags_nla, key_nla in _SIDES:
         flags = BE16.unpack(data[flags_nla])
         attrs[f"{side}key"] = BE32.unpack(data[key_nla]) if flags & _KEY else None
@@ -98,7 +114,7 @@ OUTER6: Final = frozenset({"encaplimit", "tclass", "flowlabel"})
 UNSTATED6: Final = {"encaplimit": 0, "tclass": 0, "flowlabel": 0}
 
 
-def outer6(limit: int, flowinfo: int, flags: int) -> Callable[[Mapping[str, Any], Env], bytes]:
+def _outer6(numbers: Numbers) -> Extra:
     """The limit of encapsulation (RFC 2473), the traffic class and the flow label: numbers, or flags that say otherwise."""
 
     def extra(attrs: Mapping[str, Any], _: Env) -> bytes:
@@ -108,16 +124,16 @@ def outer6(limit: int, flowinfo: int, flags: int) -> Callable[[Mapping[str, Any]
         bits = (_IGN_ENCAP_LIMIT if encaplimit == "none" else 0) | (_USE_ORIG_TCLASS if tclass == "inherit" else 0)
         bits |= _USE_ORIG_FLOWLABEL if label == "inherit" else 0
         info = (0 if tclass == "inherit" else tclass) << 20 | (0 if label == "inherit" else label)
-        limited = b"" if encaplimit == "none" else attr(limit, U8.pack(encaplimit))
-        return limited + attr(flowinfo, BE32.pack(info)) + attr(flags, U32.pack(bits))
+        limited = b"" if encaplimit == "none" else attr(numbers.encaplimit, U8.pack(encaplimit))
+        return limited + attr(numbers.flowinfo, BE32.pack(info)) + attr(numbers.flags, U32.pack(bits))
 
     return extra
 
 
-def decode_outer6(limit: int, flowinfo: int, flags: int) -> Callable[[dict[int, bytes], dict[str, Any], View], None]:
+def _decode_outer6(numbers: Numbers) -> Read:
     def decode_extra(data: dict[int, bytes], attrs: dict[str, Any], _: View) -> None:
-        bits, info = U32.unpack(data[flags]), BE32.unpack(data[flowinfo])
-        attrs["encaplimit"] = "none" if bits & _IGN_ENCAP_LIMIT else U8.unpack(data[limit])
+        bits, info = U32.unpack(data[numbers.flags]), BE32.unpack(data[numbers.flowinfo])
+        attrs["encaplimit"] = "none" if bits & _IGN_ENCAP_LIMIT else U8.unpack(data[numbers.encaplimit])
         attrs["tclass"] = "inherit" if bits & _USE_ORIG_TCLASS else info >> 20 & 0xFF
         attrs["flowlabel"] = "inherit" if bits & _USE_ORIG_FLOWLABEL else info & _FLOWLABEL
 
@@ -158,6 +174,35 @@ TUNNEL: Final = LinkKind(
     claims=claims,
 )
 """What the kinds have in common."""
+
+
+def over4(numbers: Numbers, keyed: bool = False) -> LinkKind:
+    """A tunnel over IPv4; `keyed`: with the flags and keys of GRE."""
+    outer = Attr("ttl", numbers.ttl, U8, 0), Attr("tos", numbers.tos, U8, 0)
+    data = (*ends(numbers.local, numbers.remote), *outer, Attr("pmtudisc", numbers.pmtudisc, BOOL, True))
+    return _with(TUNNEL._replace(data=data), [device(numbers.link)], [], keyed)
+
+
+def over6(numbers: Numbers, keyed: bool = False) -> LinkKind:
+    """A tunnel over IPv6; `keyed`: with the flags and keys of GRE."""
+    data = (*ends(numbers.local, numbers.remote, six=True), Attr("ttl", numbers.ttl, U8, 0))
+    six = TUNNEL._replace(data=data, more=TUNNEL.more | OUTER6, unstated=UNSTATED6)
+    return _with(six, [device(numbers.link), _outer6(numbers)], [_decode_outer6(numbers)], keyed)
+
+
+def _with(kind: LinkKind, extras: list[Extra], reads: list[Read], keyed: bool) -> LinkKind:
+    if keyed:
+        extras, reads = [*extras, _gre_flags], [_gre_unflag, *reads]
+        kind = kind._replace(more=kind.more | KEYS, unstated={**kind.unstated, **UNKEYED})
+
+    def extra(attrs: Mapping[str, Any], env: Env) -> bytes:
+        return b"".join(one(attrs, env) for one in extras)
+
+    def decode_extra(data: dict[int, bytes], attrs: dict[str, Any], view: View) -> None:
+        for one in reads:
+            one(data, attrs, view)
+
+    return kind._replace(extra=extra, decode_extra=decode_extra)
 
 
 # What a user writes

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from topo.facts import HOST, Fact
-from topo.kinds.kind import LinkKind
+from topo.kinds.kind import LinkKind, Pair
 
 VETH_INFO_PEER: Final = 1
 
@@ -30,4 +30,12 @@ def replace(_desired: Fact, _live: Fact) -> frozenset[str]:
     return frozenset({"peer"})
 
 
-VETH = LinkKind("veth", option="CONFIG_VETH", replace=replace, below="peer", home=home, one_queue=True)
+VETH = LinkKind(
+    "veth",
+    option="CONFIG_VETH",
+    replace=replace,
+    below="peer",
+    home=home,
+    one_queue=True,
+    pair=Pair(VETH_INFO_PEER),
+)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
 
+from topo.kinds.later import Later
 from topo.patterns import late
 from topo.wire import pack_ip, unpack_ip
 
+_ENTRY = "topo.kinds.address_spec"
 _MAC = late(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}")
 _NAMESPACE = late(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _SYSCTL = late(r"[a-z0-9_]+([./][a-z0-9_]+)*")
@@ -46,6 +49,21 @@ def canonical_mac(text: str) -> str:
     return mac
 
 
+def canonical_group(text: str) -> str:
+    """A multicast group that a bridge's port can be a permanent member of: not one that goes everywhere anyway."""
+    if _MAC.fullmatch(text):
+        if not int(text[:2], 16) & 1 or text.lower() == "ff:ff:ff:ff:ff:ff":
+            raise ValueError(f"{text} is no group address: the first byte of one is odd")
+        return text.lower()
+    ip = canonical_ip(text)
+    first = pack_ip(ip)[0]
+    if not (first == 0xFF if ":" in ip else 224 <= first <= 239):
+        raise ValueError(f"{text} is no group: 224.0.0.0/4 and ff00::/8 are")
+    if ip.startswith("224.0.0.") or ip == "ff02::1":
+        raise ValueError(f"{text} goes to all ports anyway, and the kernel takes no members of it")
+    return ip
+
+
 def interface_name(text: str) -> str:
     """`text`, where the kernel takes it as an interface's name (dev_valid_name), and it holds no `%`."""
     if not 1 <= len(text.encode()) <= 15:
@@ -76,8 +94,34 @@ def _short_name(text: str) -> str:
     return text
 
 
+class StatedAddress(str):
+    """An address of which more is said: `options` are the attributes of its fact."""
+
+    __slots__ = ("options",)
+    options: dict[str, Any]
+
+
+def _address(value: Any) -> str:
+    if isinstance(value, StatedAddress):
+        return value
+    if isinstance(value, str):
+        return canonical_address(value)
+    if isinstance(value, dict):
+        stated: str = import_module(_ENTRY).address_entry(value)  # late: most addresses are texts
+        return stated
+    raise ValueError("an address with its prefix length is expected: 10.0.0.1/24, or a mapping with `address`")
+
+
+def _written() -> Any:
+    return str | import_module(_ENTRY).AddressEntry
+
+
 Ip = Annotated[str, AfterValidator(canonical_ip)]
 Address = Annotated[str, AfterValidator(canonical_address)]
+if TYPE_CHECKING:
+    AnyAddress = str
+else:
+    AnyAddress = Annotated[Any, Later(_written, _address)]
 Mac = Annotated[str, AfterValidator(canonical_mac)]
 InterfaceName = Annotated[str, AfterValidator(interface_name)]
 Device = Annotated[str, AfterValidator(device)]

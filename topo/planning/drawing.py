@@ -76,7 +76,7 @@ class _Draughtsman:
 
     def _is_cable_end(self, fact: Fact) -> bool:
         master = fact.attrs.get("master")
-        return fact.attrs.get("kind") == "veth" and bool(master) and link(fact.ref.ns, str(master)) in self.links
+        return bool(fact.attrs.get("peer")) and bool(master) and link(fact.ref.ns, str(master)) in self.links
 
     def _node(self, ref: Ref, fact: Fact) -> Node:
         kind = fact.attrs.get("kind", "")

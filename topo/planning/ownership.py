@@ -11,7 +11,7 @@ from topo.planning.underlay import moves
 BY_PROTOCOL: Final = frozenset({"route", "address", "rule", "neighbour"})
 """Kinds whose live facts tell by a protocol number who made them."""
 
-_SETTINGS: Final = frozenset({"port", "bridge_vlan", "shaping", "fdb", "neighbour"})
+_SETTINGS: Final = frozenset({"port", "bridge_vlan", "mdb", "shaping", "fdb", "neighbour"})
 
 
 def require_external(desired: Desired, live: Live) -> None:

@@ -19,8 +19,14 @@ FORMAT: Final = 1
 _MOST: Final = 8  # lines about one object
 _SIGNS: Final = {CREATE: "+", UPDATE: "~", REPLACE: "-/+", DELETE: "-"}
 _WORDS: Final = {CREATE: "to create", UPDATE: "to change", DELETE: "to delete"}
-_PLURALS: Final = {"fdb": "FDB entries", "address": "addresses", "sysctl": "sysctls", "nft": "nftables tables"}
-_SINGULARS: Final = {"fdb": "FDB entry", "nft": "nftables table"}
+_PLURALS: Final = {
+    "fdb": "FDB entries",
+    "mdb": "MDB entries",
+    "address": "addresses",
+    "sysctl": "sysctls",
+    "nft": "nftables tables",
+}
+_SINGULARS: Final = {"fdb": "FDB entry", "mdb": "MDB entry", "nft": "nftables table"}
 
 
 class Plan(NamedTuple):

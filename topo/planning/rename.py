@@ -13,7 +13,7 @@ Names = dict[Ref, Ref]
 """Live link -> the name that it is to have."""
 
 Pair = tuple[Ref, Ref]
-_NO_RENAME: Final = frozenset({"", "veth"})  # veth pairs have a matching of their own
+_NO_RENAME: Final = frozenset({"", "veth", "vxcan", "netkit"})  # pairs have a matching of their own
 
 
 def renames(goal: Facts, live: Live, absent: Iterable[Ref], extra: Iterable[Ref]) -> Names:
@@ -32,7 +32,7 @@ def renames(goal: Facts, live: Live, absent: Iterable[Ref], extra: Iterable[Ref]
 
 
 def _pairs(goal: Facts, live: Live, free: Facts, spare: Facts) -> Names:
-    """Veth pairs between the same two namespaces: those that share an end first, then a master, then in order."""
+    """Pairs between the same two namespaces: those that share an end first, then a master, then in order."""
     names: Names = {}
     wanted = _ends(free, goal)
     for signature in (_shared, _masters, _namespaces):
@@ -52,11 +52,11 @@ def _pairs(goal: Facts, live: Live, free: Facts, spare: Facts) -> Names:
 
 
 def _ends(some: Facts, everything: Facts) -> list[Pair]:
-    """The veth pairs that have an end in `some`, each once."""
+    """The pairs that have an end in `some`, each once."""
     pairs: dict[frozenset[Ref], Pair] = {}
     for ref, fact in some.items():
         peer = fact.attrs.get("peer")
-        if fact.attrs.get("kind") == "veth" and peer and (other := link(*peer)) in everything:
+        if peer and (other := link(*peer)) in everything:
             pairs.setdefault(frozenset((ref, other)), (ref, other))
     return list(pairs.values())
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from topo.changes import CREATE, DELETE, REPLACE, UPDATE, Change, Op
 from topo.facts import FOREIGN, OWN, TAGGED, Desired, Fact, Facts, Live, Ref, link, links_of
+from topo.kinds.address import FOREVER
 from topo.planning.compare import stated
 
 # What is taken over
@@ -96,7 +97,7 @@ def warnings(desired: Desired, live: Live) -> Iterator[str]:
     for bridge, nic in desired.take_over.items():
         daemons: dict[int, int] = {}
         for fact in live.on(nic):
-            if fact.ref.kind == "address" and moves(fact) and "_lifetime" in fact.attrs:
+            if fact.ref.kind == "address" and moves(fact) and fact.attrs.get("_lifetime", (0, FOREVER))[1] != FOREVER:
                 by = "router advertisements or DHCPv6" if ":" in fact.ref.key[1] else "DHCP"
                 yield (
                     f"{fact.ref} is leased for another {fact.attrs['_lifetime'][1]:,} s ({by}); on {bridge} it stays for "

@@ -65,6 +65,18 @@ class Bridge(Settings):
         None, description="bits of the link-local groups 01:80:C2:00:00:0X that are forwarded; 0x4000 is LLDP"
     )
     mcast_snooping: StrictBool | None = Field(None, description="whether IGMP and MLD are listened to")
+    mcast_router: Literal[0, 1, 2] | None = Field(
+        None, description="whether the host routes multicast: 0 never, 1 if it is heard to, 2 always; unset, 1"
+    )
+    mcast_querier: StrictBool | None = Field(
+        None, description="whether it asks who listens to which group (IGMP, MLD); unset, false"
+    )
+    mcast_query_use_ifaddr: StrictBool | None = Field(
+        None, description="whether it asks from its own IPv4 address instead of 0.0.0.0; unset, false"
+    )
+    mcast_query_intvl: Seconds | None = Field(None, description="seconds between its queries; unset, 125")
+    mcast_igmp_version: Literal[2, 3] | None = Field(None, description="version of IGMP that it asks by; unset, 2")
+    mcast_mld_version: Literal[1, 2] | None = Field(None, description="version of MLD that it asks by; unset, 1")
     vlan_filtering: StrictBool | None = Field(None, description="whether it keeps VLANs apart")
     vlan_protocol: Literal["802.1Q", "802.1ad"] | None = Field(None, description="which tag it heeds; unset, 802.1Q")
     vlan_default_pvid: Annotated[StrictInt, Field(ge=0, le=4094)] | None = Field(

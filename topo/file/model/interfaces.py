@@ -18,22 +18,16 @@ LATER_KINDS: Final = frozenset(
     [
         "bareudp",
         "batadv",
-        "erspan",
         "gtp",
-        "hsr",
-        "ip6erspan",
         "ipoib",
-        "macsec",
         "netdevsim",
         "team",
         "vti6",
-        "vxcan",
-        "wireguard",
     ]
 )
 """Kinds of link that iproute2 knows and topo does not make yet."""
 
-_SECTIONS: Final = {"veth": "links", "bridge": "bridges", "vxlan": "vxlans"}
+_SECTIONS: Final = {"veth": "links", "vxcan": "links", "netkit": "links", "bridge": "bridges", "vxlan": "vxlans"}
 
 
 class _Entries(Mapping[str, type[InterfaceSpec]]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
@@ -50,9 +50,18 @@ Ends = Annotated[list[End], Field(min_length=2, max_length=2)]
 
 
 class Link(Entry):
-    """A veth pair, or a range of them. `[A, B]` is short for `{ends: [A, B]}`."""
+    """A pair of interfaces, or a range of them. `[A, B]` is short for `{ends: [A, B]}`."""
 
     ends: Ends = Field(description="its two ends")
+    kind: Literal["veth", "vxcan", "netkit"] | None = Field(
+        None, description="what pair it is: of Ethernet, of CAN, or one for BPF programs; unset, veth"
+    )
+    mode: Literal["l2", "l3"] | None = Field(
+        None, description="of netkit, whether there is ARP and Ethernet between the ends; unset, l3: there is not"
+    )
+    policy: Literal["forward", "blackhole"] | None = Field(
+        None, description="of netkit, what becomes of packets that no BPF program decides about; unset, forward"
+    )
     subnet: Subnets | None = Field(
         None, description="where the ends take their addresses from; with ranges each link takes the next /31 or /127"
     )
@@ -72,6 +81,9 @@ class Link(Entry):
     def _prefix_of_subnet(self) -> Self:
         if self.prefix is not None and self.subnet is None:
             raise wrong("`prefix` is the length that a link takes from `subnet`, which is not stated", "prefix")
+        for name in ("mode", "policy"):
+            if getattr(self, name) is not None and self.kind != "netkit":
+                raise wrong(f"only a link of `kind: netkit` has `{name}`", name)
         return self
 
 

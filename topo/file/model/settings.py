@@ -10,7 +10,7 @@ from topo.file.model.values import Entry, SysctlValue, single, wrong
 from topo.kinds.bridge_vlan import numbers
 from topo.kinds.later import Either
 from topo.kinds.spec import InterfaceSettings
-from topo.kinds.words import Address, Ip, ShortSysctl, canonical_ip
+from topo.kinds.words import AnyAddress, Ip, ShortSysctl, canonical_group, canonical_ip
 
 
 def _gateway(value: Any) -> Any:
@@ -34,9 +34,9 @@ class Settings(InterfaceSettings):
 
     model_config = Entry.model_config
 
-    addresses: Annotated[list[Address], BeforeValidator(single, json_schema_input_type=list[str] | str)] | None = Field(
-        None, description="its IPv4 and IPv6 addresses with prefix lengths: [10.0.0.1/24, fd00::1/64]"
-    )
+    addresses: (
+        Annotated[list[AnyAddress], BeforeValidator(single, json_schema_input_type=list[AnyAddress] | str)] | None
+    ) = Field(None, description="its IPv4 and IPv6 addresses with prefix lengths: [10.0.0.1/24, fd00::1/64]")
     gateway: Annotated[Literal[False] | list[Ip] | None, _EitherGateway] = Field(
         None,
         description="a default route via this address, or one of each family; false for none where a bridge would give one",
@@ -87,6 +87,26 @@ def vlan_numbers(stated: list[int | str] | None) -> set[int]:
     return numbers(",".join(map(str, stated or ())))
 
 
+class Group(Entry):
+    """A multicast group that a port is a member of; `239.1.1.1` is short for `{group: 239.1.1.1}`."""
+
+    group: str = Field(description="the group: an IPv4, IPv6 or MAC address")
+    source: Ip | None = Field(None, description="the one source that is listened to; unset, all")
+    vid: Annotated[StrictInt, Field(ge=1, le=_LAST_VLAN)] | None = Field(None, description="the VLAN; unset, none")
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.source is not None and (":" in self.source) != (":" in self.group):
+            raise wrong("the source is of another family than the group", "source")
+        return self
+
+
+def _groups(value: Any) -> list[Group]:
+    values = value if isinstance(value, list) else [value]
+    found = [Group(group=item) if isinstance(item, str) else Group.model_validate(item) for item in values]
+    return [item.model_copy(update={"group": canonical_group(item.group)}) for item in found]
+
+
 class PortSettings(Entry):
     """What a bridge knows of one of its ports (bridge(8), bridge link set)."""
 
@@ -102,6 +122,14 @@ class PortSettings(Entry):
     fast_leave: bool | None = Field(None, description="multicast stops as soon as a leave comes in")
     proxy_arp: bool | None = Field(None, description="the bridge answers ARP on it")
     mcast_to_unicast: bool | None = Field(None, description="multicast is sent to each member as unicast")
+    mcast_router: Literal[0, 1, 2] | None = Field(
+        None, description="whether a multicast router is behind it: 0 never, 1 if one is heard, 2 always; unset, 1"
+    )
+    locked: bool | None = Field(None, description="only from addresses that the FDB has at it are frames taken")
+    vlan_tunnel: bool | None = Field(None, description="of a VXLAN: VLANs and VNIs stand for each other")
+    mdb: Annotated[list[Group], Either(_groups, list[str | Group] | str)] | None = Field(
+        None, description="multicast groups of which it is always a member, as `bridge mdb` has them"
+    )
     cost: Annotated[StrictInt, Field(ge=1, le=65535)] | None = Field(None, description="its STP path cost")
     priority: Annotated[StrictInt, Field(ge=0, le=63)] | None = Field(None, description="its STP priority")
     vlan: PortVlans | None = Field(
