@@ -237,3 +237,12 @@ def test_peers_that_are_wrong(peers: str, words: str) -> None:
     text = f"topology: lab\ninterfaces: {{wg0: {{kind: wireguard, private_key_file: /a, peers: {peers}}}}}"
     with pytest.raises(InputError, match=words):
         topo.loads(text)
+
+
+@pytest.mark.parametrize("word", ["private_key", "private_key_file", "preshared_key"])
+def test_a_key_in_the_file_itself_is_not_shown(word: str) -> None:
+    text = f"topology: lab\ninterfaces:\n  wg0:\n    kind: wireguard\n    {word}: {KEY}\n"
+    with pytest.raises(InputError) as error:
+        topo.loads(text)
+    assert word in str(error.value)
+    assert KEY not in str(error.value)

@@ -50,7 +50,7 @@ def _vxcan(ns: str) -> Case:
 def _netkit(ns: str) -> Case:
     """ip(8) shows nothing of it before iproute2 6.8, nor sets it: another kind by that name is what drifts."""
     own = {**each("mode", "l2", "l3"), **each("policy", "forward", "blackhole")}
-    gone = ("ip link del c0", "ip link add c0 type dummy")
+    gone = again("type dummy")
     return pair(ns, "netkit", {"mode": "l2"}, own, {"mode": gone, "policy": gone})
 
 
@@ -92,12 +92,14 @@ def _hsr(ns: str) -> Case:
         **each("slave2", (ns, "u5"), (ns, "u7")),
         **each("proto", "hsr", "prp"),
         **each("supervision", 0, 9),
+        **each("mtu", 1400, 1300),
     }
     by_hand = {
         "slave1": again(made.format("u7", "u5", 0)),
         "slave2": again(made.format("u0", "u7", 0)),
         "proto": again(made.format("u0", "u5", "0 proto 1")),
         "supervision": again(made.format("u0", "u5", 5)),
+        "mtu": ("ip link set c0 mtu 1350",),
     }
     base = {"slave1": (ns, "u0"), "slave2": (ns, "u5")}
     return link_case(ns, "hsr", base, own, by_hand, {"mac": "it has that of slave1"}, below, full=True)

@@ -187,15 +187,16 @@ def _vlan(ns: str, link: Seen, data: Seen) -> Seen:
 
 
 def _macsec(ns: str, link: Seen, data: Seen) -> Seen:
-    same = ("encrypt", "protect", "encodingsa", "send_sci", "end_station", "scb")
+    names = {"send_sci": "inc_sci", "end_station": "es", "replay": "replay_protect"}
+    flags = ("encrypt", "protect", "send_sci", "end_station", "scb", "replay")
     return {
         "parent": _below(ns, link),
         "port": int(data["sci"][-4:], 16),
         "cipher": data["cipher_suite"].lower(),
         "validation": data["validation"],
-        "replay": data["replay_protect"],
+        "encodingsa": data["encoding_sa"],
         "window": data.get("window"),
-        **{name: data[name] for name in same},
+        **{name: data[names.get(name, name)] in (True, "on") for name in flags},
     }
 
 

@@ -19,6 +19,8 @@ ENTRIES = {
     "vrf": ("CONFIG_NET_VRF", "table: 7"),
     "vlan": ("CONFIG_VLAN_8021Q", "parent: lo, id: 7"),
     "macvlan": ("CONFIG_MACVLAN", "parent: br0"),
+    "wireguard": ("CONFIG_WIREGUARD", "private_key_command: [wg, genkey]"),
+    "macsec": ("CONFIG_MACSEC", "parent: br0"),
 }
 
 

@@ -66,6 +66,7 @@ _BASED: Final = late(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT: Final = late(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _STR: Final = ("!", "tag:yaml.org,2002:str")
 _SHOWN_COLUMNS: Final = 200
+_KEY: Final = late(r"[A-Za-z0-9+/]{43}=")  # 32 bytes in base64
 
 
 Loc = tuple[str | int, ...]
@@ -100,6 +101,8 @@ class Source:
         if line > len(self.lines):  # where libyaml sees the end of a file that does not end in a line break
             line, column = len(self.lines), len(self.lines[-1]) + 1
         source = self.lines[line - 1][:_SHOWN_COLUMNS] if column < _SHOWN_COLUMNS else ""
+        if "private_key" in source or "preshared_key" in source:  # a key itself, where a file is to be named
+            source = _KEY.sub(lambda found: "*" * len(found[0]), source)
         return Diagnostic(message, shown(self.name), line, column, path, source if source.strip() else "", hint)
 
 
