@@ -16,7 +16,7 @@ from topo.facts import Fact
 from topo.kinds.kind import LinkKind, View
 from topo.kinds.macvlan import home
 from topo.kinds.spec import Device, InterfaceSpec, parent_field
-from topo.wire import BE16, BOOL, U8, U32, U64, Attr, attr, in_order, named
+from topo.wire import BE16, BOOL, U8, U32, U64, Attr, Format, attr, in_order, named
 
 Cipher = Literal["gcm-aes-128", "gcm-aes-256", "gcm-aes-xpn-128", "gcm-aes-xpn-256"]
 _SCI, _PORT = 1, 2  # IFLA_MACSEC_*
@@ -24,8 +24,17 @@ _FIRST_CIPHER: Final = 0x0080C20001000001  # MACSEC_CIPHER_ID_* in linux/if_macs
 _CIPHERS: Final = {name: _FIRST_CIPHER + number for number, name in enumerate(Cipher.__args__)}  # type: ignore[attr-defined]
 _ONE: Final = 1  # the port of a MAC address that needs but one (MACSEC_PORT_ES)
 
+_FORMER: Final = 0x0080020001000001  # MACSEC_DEFAULT_CIPHER_ID: by this number the kernel tells of gcm-aes-128
+_CIPHER: Final = named(U64, {"former": _FORMER, **_CIPHERS})
+
+
+def _cipher(data: bytes) -> str:
+    name: str = _CIPHER.unpack(data)
+    return "gcm-aes-128" if name == "former" else name
+
+
 DATA: Final = (
-    Attr("cipher", 4, named(U64, _CIPHERS), "gcm-aes-128"),
+    Attr("cipher", 4, Format(_CIPHER.pack, _cipher), "gcm-aes-128"),
     Attr("window", 5, U32),
     Attr("encodingsa", 6, U8, 0),
     Attr("encrypt", 7, BOOL, False),
