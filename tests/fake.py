@@ -16,6 +16,7 @@ from topo.errors import KernelError
 from topo.facts import FOREIGN, HOST, ON_LINK, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, link, namespace
 from topo.kernel.outcome import Outcome
 from topo.kinds.registry import KINDS, LINK_KINDS
+from topo.kinds.route import RARE
 from topo.kinds.veth import leads
 from topo.planning.touched import Touched, is_in
 
@@ -159,6 +160,8 @@ class FakeKernel:
         origin = _ORIGIN.get(ref.kind, _SECOND.get(ref.kind, OWN))
         if "_protocol" in attrs:  # another's, put back or moved
             origin = FOREIGN if new.origin == OWN else new.origin
+        if ref.kind == "route" and attrs.get("mtu") is None and any(attrs.get(name) for name in RARE):
+            attrs.pop("mtu", None)  # as topo.kinds.route reads them
         if ref.kind == "address":
             attrs = live_address(ref, attrs)
             attrs["_protocol"] = attrs.get("_protocol", 116)

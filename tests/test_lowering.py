@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from topo.errors import InputError
 from topo.facts import Desired, Fact, Ref, links_of
 from topo.file.links import derived
 from topo.file.lowering import lower
-from topo.file.model import Topology
+from topo.file.model import Topology, values
 from topo.file.sysctls import device_paths, path
 
 
@@ -577,12 +578,29 @@ def in_r(**sections: Any) -> Desired:
          {"type": "blackhole", "gateway": None, "dev": None}),
         ({"to": "10.9.0.0/16", "via": "10.0.0.2", "src": "10.1.0.1", "mtu": 1300}, (4, 254, "10.9.0.0/16", 0),
          {"gateway": "10.0.0.2", "dev": "a", "src": "10.1.0.1", "mtu": 1300}),
+        ({"to": "10.9.0.0/16", "type": "throw", "advmss": 1000, "rtt": "100ms", "rttvar": "50ms", "rto_min": 30,
+          "lock": ["advmss", "mtu"], "features": "ecn", "quickack": True, "congctl": "bbr"}, (4, 254, "10.9.0.0/16", 0),
+         {"type": "throw", "gateway": None, "dev": None, "advmss": 1000, "rtt": 800, "rttvar": 200, "rto_min": 30,
+          "lock": ("mtu", "advmss"), "features": ("ecn",), "quickack": 1, "congctl": "bbr"}),
+        ({"to": "10.9.0.0/16", "via": "10.0.0.2", "tos": 16, "scope": "global", "quickack": False},
+         (4, 254, "10.9.0.0/16", 0, "tos 0x10"), {"gateway": "10.0.0.2", "dev": "a", "_tos": 16}),
+        ({"to": "10.9.0.0/16", "dev": "a", "scope": "global", "table": "named"}, (4, 77, "10.9.0.0/16", 0),
+         {"gateway": None, "dev": "a", "scope": "global"}),
+        ({"to": "10.9.0.0/16", "type": "local", "dev": "lo", "scope": "host"}, (4, 255, "10.9.0.0/16", 0),
+         {"type": "local", "gateway": None, "dev": "lo"}),
+        ({"to": "fe00::/16", "via": "fd00::9", "pref": "low"}, (6, 254, "fe00::/16", 1024),
+         {"gateway": "fd00::9", "dev": "a", "pref": "low"}),
         ({"to": "10.9.0.0/16", "nexthops": [{"via": "10.0.0.2"}, {"via": "10.1.0.2", "weight": 3}]},
          (4, 254, "10.9.0.0/16", 0),
          {"gateway": None, "dev": None, "nexthops": (("10.0.0.2", "a", 1, False), ("10.1.0.2", "b", 3, False))}),
     ],
 )  # fmt: skip
-def test_routes(route: dict[str, Any], key: tuple[Any, ...], found: dict[str, Any]) -> None:
+def test_routes(
+    route: dict[str, Any], key: tuple[Any, ...], found: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rt_tables.d").mkdir()
+    (tmp_path / "rt_tables.d" / "ours.conf").write_text("# number name\n0x4d\tnamed # as 77\n")
+    monkeypatch.setattr(values, "RT_TABLES", (str(tmp_path / "rt_tables"),))
     desired = in_r(routes=[route])
     assert desired.facts[Ref("route", "r", key)] == Fact(Ref("route", "r", key), {**ANY_ROUTE, **found})
 

@@ -12,6 +12,7 @@ from topo.kinds import mdb, nft
 from topo.kinds.address import FOREVER
 from topo.kinds.nft import FirewallChain, FirewallRule, Interface, Masquerade, Match, Publish, Rules
 from topo.kinds.port import DEFAULTS
+from topo.kinds.route import of_tos
 from topo.kinds.rule import key as rule_key
 from topo.kinds.shaping import canonical
 
@@ -222,13 +223,14 @@ _NOWHERE = {"gateway": None, "dev": None}
 
 
 def _route_case(ns: str, family: int, base: dict[str, Any], own: dict[str, tuple[State, ...]]) -> Case:
-    """`to`, `table` and `metric` stand for what is in the key."""
+    """`to`, `table`, `metric` and `tos` stand for what is in the key."""
     dst = "10.8.0.0/16" if family == 4 else "fd08::/64"
     gone = f"ip -{family} route del {dst} table 254"
 
     def at(attrs: dict[str, Any]) -> Fact:
-        to, table, metric = attrs.pop("to"), attrs.pop("table"), attrs.pop("metric")
-        return Fact(Ref("route", ns, (family, table, to, metric)), attrs)
+        to, table, metric, tos = attrs.pop("to"), attrs.pop("table"), attrs.pop("metric"), attrs.pop("tos", 0)
+        more = {"_tos": tos} if tos else {}
+        return Fact(Ref("route", ns, (family, table, to, metric, *of_tos(tos))), attrs | more)
 
     metric = 0 if family == 4 else 1024
     other = "10.8.0.0/17" if family == 4 else "fd08::/65"
@@ -240,6 +242,8 @@ def _route_case(ns: str, family: int, base: dict[str, Any], own: dict[str, tuple
     via = f"{base['gateway']} dev u0"
     made = f"ip -{family} route add {dst} via {via} mtu 1399"
     by_hand: dict[str, tuple[str, ...]] = {name: (gone, made) for name in (*common, *own)}
+    if family == 4:
+        by_hand["tos"] = (f"{gone} tos 0x10", made)
     by_hand["onlink"] = (gone, f"ip -{family} route add {dst} via {via}")
     by_hand["dev"] = by_hand["type"] = (gone, f"ip -{family} route add prohibit {dst}")
     by_hand["gateway"] = (f"ip -{family} route replace {dst} dev u0",)
@@ -254,9 +258,30 @@ def _route_case(ns: str, family: int, base: dict[str, Any], own: dict[str, tuple
     )
 
 
-def _types() -> tuple[State, ...]:
-    none = ({"type": name, **_NOWHERE} for name in ("blackhole", "unreachable", "prohibit"))
-    return ({"type": "unicast"}, *none)
+def _types(*more: str) -> tuple[State, ...]:
+    none = ({"type": name, **_NOWHERE} for name in ("blackhole", "unreachable", "prohibit", "throw"))
+    here = ({"type": name, "gateway": None, "dev": "u0", "table": 100} for name in ("local", *more))
+    return ({"type": "unicast"}, *none, *here)
+
+
+_METRICS: dict[str, tuple[State, ...]] = {
+    **each("advmss", 1000, 1100, None),
+    **each("hoplimit", 9, 10),
+    **each("initcwnd", 30, 31),
+    **each("initrwnd", 30, 31),
+    **each("window", 3000, 3001),
+    **each("cwnd", 30, 31),
+    **each("ssthresh", 30, 31),
+    **each("reordering", 5, 6),
+    **each("rtt", 800, 808),
+    **each("rttvar", 400, 404),
+    **each("rto_min", 30, 40),
+    **each("quickack", 1, None),
+    **each("fastopen_no_cookie", 1, None),
+    **each("congctl", "cubic", "reno"),
+    **each("features", ("ecn",), None),
+    **each("lock", ("mtu",), ("mtu", "advmss"), None, also={"mtu": 1300, "advmss": 1000}),
+}
 
 
 def _route(ns: str) -> Case:
@@ -265,13 +290,16 @@ def _route(ns: str) -> Case:
     two = (("10.9.0.254", "u0", 1, False), ("10.9.5.253", "u5", 1, False))
     three = (("192.0.2.7", "u0", 7, True), ("fd09:5::7", "u5", 1, False))
     own: dict[str, tuple[State, ...]] = {
-        "type": _types(),
+        "type": _types("broadcast", "multicast"),
         **each("gateway", "10.9.0.254", "10.9.0.253", None, "fd09::254"),
         "dev": (base, {"dev": "u5", "gateway": None}, {"dev": "u0", "gateway": None}),
         "nexthops": ({}, *({"nexthops": hops, **_NOWHERE} for hops in (one, two, three))),
         "onlink": ({"onlink": True}, {"onlink": False}, {"onlink": True, "gateway": "192.0.2.1"}),
         **each("src", "10.9.0.1", "10.9.0.9", None),
         **each("mtu", 1300, 1200, None),
+        **each("tos", 16, 8, 0),
+        "scope": ({"scope": None}, {"scope": "site"}, {"scope": "host", "gateway": None}),
+        **_METRICS,
     }
     return _route_case(ns, 4, base, own)
 
@@ -281,13 +309,15 @@ def _route_ipv6(ns: str) -> Case:
     one = (("fd09::254", "u0", 1, False), ("fd09::253", "u0", 2, False))
     two = (("fd09::254", "u0", 1, False), ("fd09:5::253", "u5", 3, False))
     own: dict[str, tuple[State, ...]] = {
-        "type": _types(),
+        "type": _types("anycast"),
         **each("gateway", "fd09::254", "fd09::253", None),
         "dev": (base, {"dev": "u5", "gateway": None}),
         "nexthops": ({}, *({"nexthops": hops, **_NOWHERE} for hops in (one, two))),
         "onlink": ({"onlink": True, "gateway": "fd77::1"}, {}),
         **each("src", "fd09::1", "fd09::9", None),
         **each("mtu", 1300, 1290, None),
+        **each("pref", "high", "low", None),
+        **{name: _METRICS[name] for name in ("advmss", "hoplimit", "congctl", "lock")},  # all are one code for both
     }
     return _route_case(ns, 6, base, own)
 

@@ -439,11 +439,16 @@ _UNITS = {"bit": 1 / 8, "Kbit": 1000 / 8, "Mbit": 1e6 / 8, "Gbit": 1e9 / 8, "b":
 
 
 def _route(fact: Fact) -> Seen | None:
-    family, table, dst, metric = fact.ref.key
+    family, table, dst, metric, *tos = fact.ref.key
     words = ["ip", f"-{family}", "-d", "-N", "-j", "route", "show", "table", str(table)]
     for route in read_json(fact.ref.ns, *words):
-        if route.get("protocol") != "kernel" and _key(route, family) == (dst, metric):
-            return _route_attributes(route)
+        same = int(route.get("tos", "0"), 16) == (int(tos[0].removeprefix("tos "), 16) if tos else 0)
+        if route.get("protocol") not in ("kernel", "2") and _key(route, family) == (dst, metric) and same:
+            seen = _route_attributes(route)
+            if "lock" in fact.attrs:  # which is in the text alone
+                text = output(fact.ref.ns, "ip", f"-{family}", "route", "show", dst, "table", str(table))
+                seen["lock"] = tuple(re.findall(r"(\w+) lock \d", text)) or None
+            return seen
     return None
 
 
@@ -460,20 +465,35 @@ def _gateway(way: Seen) -> str | None:
     return found
 
 
+_TYPES = {
+    "unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5,
+    "blackhole": 6, "unreachable": 7, "prohibit": 8, "throw": 9,
+}  # fmt: skip
+
+
 def _route_attributes(route: Seen) -> Seen:
-    kind = {"1": "unicast", "6": "blackhole", "7": "unreachable", "8": "prohibit"}
-    type_ = route.get("type", "unicast")
+    kind = {str(number): name for name, number in _TYPES.items()}
+    shown = str(route.get("type", "unicast"))
+    type_ = kind.get(shown, shown)
+    metrics: Seen = next(iter(route.get("metrics", ())), {})
     hops = tuple(
         (_gateway(hop), hop["dev"], hop["weight"], "onlink" in hop["flags"]) for hop in route.get("nexthops", ())
     )
     return {
-        "type": kind.get(str(type_), type_),
+        "type": type_,
         "gateway": _gateway(route),
-        "dev": None if type_ not in ("unicast", "1", 1) else route.get("dev"),
+        "dev": None if _TYPES[type_] > 5 else route.get("dev"),
         "nexthops": hops or None,
         "onlink": "onlink" in route["flags"],
         "src": route.get("prefsrc"),
-        "mtu": next((entry["mtu"] for entry in route.get("metrics", ()) if "mtu" in entry), None),
+        "mtu": None,
+        **metrics,
+        **{name: metrics[name] * parts for name, parts in (("rtt", 8), ("rttvar", 4)) if name in metrics},
+        "congctl": metrics.get("congestion"),
+        "features": ("ecn",) if "ecn" in metrics else None,
+        "scope": {"200": "site", "254": "host"}.get(route["scope"]),
+        "pref": None if route.get("pref") == "medium" else route.get("pref"),
+        "_tos": int(route.get("tos", "0"), 16),
     }
 
 

@@ -7,13 +7,17 @@ from typing import Any, Final
 from topo.facts import Fact, Ref, link
 from topo.file import model
 from topo.file.addressing import parse_address, parse_prefix
-from topo.file.model.values import fwmark, ports, table
+from topo.file.model.values import fwmark, milliseconds, ports, table
 from topo.file.peers import default_route
 from topo.file.scope import Loc, Scope, Space
+from topo.kinds.metrics import METRICS
+from topo.kinds.route import NOWHERE, of_tos
+from topo.kinds.route import scope as default_scope
 from topo.kinds.rule import key as rule_key
 
 _ANYWHERE: Final = {4: "0.0.0.0/0", 6: "::/0"}
 _METRIC: Final = {4: 0, 6: 1024}  # what the kernel takes when nothing is stated (IP6_RT_PRIO_USER)
+_IN_LOCAL: Final = frozenset({"local", "broadcast", "anycast"})
 _FIRST_PRIORITY: Final = 20_000  # before the main table's rule (32766), behind most of other tools'
 _PROTOCOLS: Final = {  # IPPROTO_* in linux/in.h
     "tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "ipv6-icmp": 58, "dccp": 33, "gre": 47, "esp": 50, "ah": 51,
@@ -56,6 +60,28 @@ def lower_default_routes(scope: Scope) -> None:
         scope.facts.setdefault(fact.ref, fact)
 
 
+def _rare(route: model.Route, family: int) -> dict[str, Any]:
+    """What few routes have, in the kernel's units; not what it takes where nothing is stated."""
+    found: dict[str, Any] = {name: value for name in METRICS if name != "mtu" and (value := getattr(route, name))}
+    for name, parts in (("rtt", 8), ("rttvar", 4), ("rto_min", 1)):
+        if name in found:
+            found[name] = milliseconds(found[name]) * parts
+    for name in ("quickack", "fastopen_no_cookie"):
+        if name in found:
+            found[name] = 1
+    for name in ("features", "lock"):
+        if name in found:
+            found[name] = METRICS[name][1].unpack(METRICS[name][1].pack(found[name]))
+    if route.tos:
+        found["_tos"] = route.tos
+    if route.pref not in (None, "medium"):
+        found["pref"] = route.pref
+    way = {"type": route.type, "gateway": route.via, "nexthops": route.nexthops}
+    if route.scope not in (None, default_scope(family, way)):
+        found["scope"] = route.scope
+    return found
+
+
 class _Route:
     """One route on its way to a fact."""
 
@@ -74,7 +100,7 @@ class _Route:
             destination = route.to
         attrs: dict[str, Any] = {
             "type": route.type, "gateway": route.via, "nexthops": None, "onlink": route.onlink, "src": route.src,
-            "mtu": route.mtu,
+            "mtu": route.mtu, **_rare(route, family),
         }  # fmt: skip
         if hops is not None:
             found = [self.hop(hop, index) for index, hop in enumerate(hops)]
@@ -83,7 +109,7 @@ class _Route:
                 self.scope.problems.add((*self.loc, "nexthops"), "in IPv6 every one of several next hops needs `via`")
             if len({hop[:2] for hop in found}) < len(found):
                 self.scope.problems.add((*self.loc, "nexthops"), "one next hop is stated twice")
-        elif route.type != "unicast":
+        elif route.type in NOWHERE:
             attrs["dev"] = None
         else:
             dev = self.device(route.via, route.dev, route.onlink, self.loc)
@@ -91,8 +117,8 @@ class _Route:
                 attrs["dev"] = dev
         self.source(route.src)
         metric = _METRIC[family] if route.metric is None else route.metric
-        number = table(route.table)
-        ref = Ref("route", self.space.name, (family, number, destination, metric))
+        number = table(route.table or ("local" if route.type in _IN_LOCAL else "main"))
+        ref = Ref("route", self.space.name, (family, number, destination, metric, *of_tos(route.tos or 0)))
         where = "" if number == 254 else f" in table {route.table}"
         self.scope.add(Fact(ref, attrs), self.loc, f"the route to {route.to}{where} with metric {metric}")
 

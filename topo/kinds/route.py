@@ -1,7 +1,10 @@
 """Routes (ip-route(8), linux/rtnetlink.h).
 
-Identity is (family, table, destination, metric), as the kernel has it for NLM_F_EXCL and NLM_F_REPLACE; all else is
-changed in place. Of IPv6 the kernel makes ECMP only of next hops with gateways.
+Identity is (family, table, destination, metric), and a TOS of IPv4, as the kernel has it for NLM_F_EXCL and
+NLM_F_REPLACE; all else is changed in place. Of IPv6 the kernel makes ECMP only of next hops with gateways.
+
+Most routes have none of what is in `RARE`. A live one that has has no `mtu` where that is None, so that the quick way to
+compare whole routes does not pass it for one that states nothing of the sort.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any, Final
 
 from topo.changes import AGAIN, DELETE, UPDATE, Env, Op, Rtnl
 from topo.facts import FOREIGN, PROTOCOL, STATIC, TAGGED, Fact, Ref, link, links_of
+from topo.kinds import metrics
 from topo.kinds.alike import Block, columns, new_fact, new_ref
 from topo.kinds.kind import DesiredView, Kind, View, stated_differences
 from topo.wire import (
@@ -25,6 +29,7 @@ from topo.wire import (
     RTM_NEWROUTE,
     RTMSG,
     RTNEXTHOP,
+    U8,
     U32,
     attr,
     attr_u32,
@@ -35,14 +40,19 @@ from topo.wire import (
 
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
 RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_VIA, RTA_NH_ID = 8, 9, 15, 18, 30
-RTAX_MTU = 2
+RTA_PREF = 20
 RTNH_F_ONLINK, RTM_F_CLONED = 4, 0x200
-TYPES: Final = {"unicast": 1, "blackhole": 6, "unreachable": 7, "prohibit": 8, "throw": 9}  # RTN_*
+NOWHERE: Final = {"blackhole": 6, "unreachable": 7, "prohibit": 8, "throw": 9}  # RTN_*, of routes without a way
+TYPES: Final = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5, **NOWHERE}
+SCOPES: Final = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}  # RT_SCOPE_*
+PREFERENCES: Final = {"medium": 0, "high": 1, "low": 3}  # ICMPV6_ROUTER_PREF_*
+RARE: Final = frozenset({"scope", "pref", *metrics.METRICS})
 _TYPE_NAMES: Final = {number: name for name, number in TYPES.items()}
 _RT_TABLE_COMPAT = 252
 _PLAIN: Final = frozenset({RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE})
 _NO: Final = bytes(4)
-_SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_NOWHERE = 0, 253, 255
+_SCOPE_NAMES: Final = {number: name for name, number in SCOPES.items()}
+_PREFERENCE_NAMES: Final = {number: name for name, number in PREFERENCES.items()}
 # RTPROT_*: what the kernel itself makes is no one's to care for; what a person makes bears boot or static.
 OF_KERNEL: Final = frozenset({1, 2, 9})  # redirect, kernel, ra
 _BY_HAND: Final = frozenset({3, 4})  # boot, static
@@ -77,10 +87,19 @@ def _way(ref: Ref, attrs: Mapping[str, Any], env: Env) -> bytes:
     return way + (attr_u32(RTA_OIF, env.index(ref.ns, attrs["dev"])) if attrs.get("dev") else b"")
 
 
-def _scope(family: int, attrs: Mapping[str, Any]) -> int:
+def scope(family: int, attrs: Mapping[str, Any]) -> str:
     """The scope that ip-route(8) chooses."""
-    direct = attrs["type"] == "unicast" and not (attrs.get("gateway") or attrs.get("nexthops") or "_nhid" in attrs)
-    return _SCOPE_LINK if family == 4 and direct else _SCOPE_UNIVERSE
+    if family == 6 or attrs["type"] in NOWHERE:
+        return "global"
+    if attrs["type"] != "unicast":
+        return "host" if attrs["type"] == "local" else "link"
+    direct = not (attrs.get("gateway") or attrs.get("nexthops") or "_nhid" in attrs)
+    return "link" if direct else "global"
+
+
+def _scope(family: int, attrs: Mapping[str, Any], deleting: bool) -> int:
+    name = attrs.get("scope") or ("nowhere" if deleting and family == 4 else scope(family, attrs))
+    return SCOPES[name] if name in SCOPES else int(name)
 
 
 def encode(op: Op, env: Env) -> list[Rtnl]:
@@ -98,7 +117,7 @@ def encode(op: Op, env: Env) -> list[Rtnl]:
         attrs.get("_tos", 0),
         table if table < 256 else _RT_TABLE_COMPAT,
         attrs.get("_protocol", PROTOCOL),
-        (_SCOPE_NOWHERE if family == 4 else _SCOPE_UNIVERSE) if deleting else _scope(family, attrs),
+        _scope(family, attrs, deleting),
         TYPES[attrs["type"]],
         RTNH_F_ONLINK if attrs.get("onlink") else 0,
     )
@@ -109,11 +128,10 @@ def encode(op: Op, env: Env) -> list[Rtnl]:
         return [Rtnl(ref.ns, RTM_DELROUTE, 0, body)]
     if attrs.get("src"):
         body += attr(RTA_PREFSRC, pack_ip(attrs["src"]))
-    metrics = dict(attrs.get("_metrics", ()))
-    if attrs.get("mtu"):
-        metrics[RTAX_MTU] = U32.pack(attrs["mtu"])
-    if metrics:
-        body += attr(RTA_METRICS, b"".join(attr(nla, value) for nla, value in sorted(metrics.items())))
+    if packed := metrics.pack(attrs):
+        body += attr(RTA_METRICS, packed)
+    if attrs.get("pref"):
+        body += attr(RTA_PREF, U8.pack(PREFERENCES[attrs["pref"]]))
     there = op.verb == UPDATE or AGAIN in op.attrs  # a route that was lost and yet is there is the same route
     return [Rtnl(ref.ns, RTM_NEWROUTE, NLM_F_CREATE | (NLM_F_REPLACE if there else NLM_F_EXCL), body)]
 
@@ -121,7 +139,7 @@ def encode(op: Op, env: Env) -> list[Rtnl]:
 def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterable[Fact]:
     if end - offset < RTMSG.size:
         return ()
-    family, length, src_len, tos, table, protocol, _, type_, flags = RTMSG.unpack_from(data, offset)
+    family, length, src_len, tos, table, protocol, scoped, type_, flags = RTMSG.unpack_from(data, offset)
     if protocol in OF_KERNEL or type_ not in _TYPE_NAMES or flags & RTM_F_CLONED or src_len:
         return ()
     if family not in (AF_INET, AF_INET6):
@@ -134,22 +152,33 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
     attrs = _decode_way(found, flags, view)
     if attrs is None:
         return ()
-    if type_ != TYPES["unicast"]:
+    name = _TYPE_NAMES[type_]
+    if name in NOWHERE:
         attrs["dev"] = None  # IPv6 shows lo
-    attrs["type"], attrs["_protocol"] = _TYPE_NAMES[type_], protocol
+    attrs["type"], attrs["_protocol"] = name, protocol
     attrs["src"] = unpack_ip(found[RTA_PREFSRC]) if len(found.get(RTA_PREFSRC, b"")) == size else None
-    attrs["mtu"] = None
-    if RTA_METRICS in found:
-        metrics = attributes(found[RTA_METRICS])
-        if mtu := metrics.pop(RTAX_MTU, b""):
-            attrs["mtu"] = U32.unpack(mtu) if len(mtu) == 4 else None
-        if metrics:
-            attrs["_metrics"] = tuple(sorted(metrics.items()))
     key: tuple[Any, ...] = (number, _u32(found, RTA_TABLE, table), dst, metric)
     if tos:
         attrs["_tos"] = tos
-        key += (f"tos {tos:#x}",)
-    return (Fact(Ref("route", view.ns, key), attrs, _origin(protocol)),)
+        key += of_tos(tos)
+    rare = dict(_decode_rare(number, found, attrs, scoped))
+    if not rare:
+        attrs["mtu"] = None
+    return (Fact(Ref("route", view.ns, key), attrs | rare, _origin(protocol)),)
+
+
+def of_tos(tos: int) -> tuple[str, ...]:
+    """What the key of a route for one TOS has behind its metric."""
+    return (f"tos {tos:#x}",) if tos else ()
+
+
+def _decode_rare(family: int, found: Mapping[int, bytes], attrs: Mapping[str, Any], scoped: int) -> Iterator[Any]:
+    if RTA_METRICS in found:
+        yield from metrics.unpack(found[RTA_METRICS]).items()
+    if family == 4 and scoped != SCOPES[scope(4, attrs)]:
+        yield "scope", _SCOPE_NAMES.get(scoped, str(scoped))
+    if (preference := found.get(RTA_PREF, _NO)[:1]) != _NO[:1] and preference:
+        yield "pref", _PREFERENCE_NAMES.get(preference[0], "medium")
 
 
 def decode_alike(block: Block, view: View) -> list[Fact] | None:
@@ -230,8 +259,10 @@ def _decode_next_hops(data: bytes, view: View) -> Iterator[NextHop]:
 
 
 def compare(desired: Fact, live: Fact) -> tuple[str, ...]:
-    """The attributes that differ; the order of next hops is no difference."""
+    """The attributes that differ; the order of next hops is no difference. What is not stated of `RARE` is not to be."""
+    stated = desired.attrs
     differing = stated_differences(desired, live)
+    differing += tuple(sorted(name for name in live.attrs if name in RARE and name not in stated and live.attrs[name]))
     if "nexthops" in differing and _same_hops(desired.attrs["nexthops"] or (), live.attrs["nexthops"] or ()):
         return tuple(name for name in differing if name != "nexthops")
     return differing
@@ -303,10 +334,15 @@ def describe(fact: Fact) -> str:
         hop = ("nexthop", gateway and f"via {gateway}", dev and f"dev {dev}", f"weight {weight}", onlink and "onlink")
         words += [word for word in hop if word]
     words += [f"{word} {attrs[name]}" for name, word in _WORDS.items() if attrs.get(name)]
+    words += [f"{name} {_text(attrs[name])}" for name in attrs if name in RARE and attrs[name]]
     return " ".join(words + ["onlink"] * bool(attrs.get("onlink")))
 
 
-_WORDS: Final = {"gateway": "via", "dev": "dev", "src": "src", "mtu": "mtu"}
+def _text(value: Any) -> str:
+    return " ".join(value) if isinstance(value, tuple) else str(value)
+
+
+_WORDS: Final = {"gateway": "via", "dev": "dev", "src": "src"}
 
 ROUTE: Final = Kind(
     "route", encode, decode, requires, compare, describe=describe, decode_alike=decode_alike, literal=True

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, StrictBool, StrictInt, model_validator
+from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
-from topo.file.model.values import U32, Destination, Entry, Fwmark, Ifname, PortRange, Prefix, Table, wrong
+from topo.file.model.values import (
+    U8,
+    U32,
+    Destination,
+    Entry,
+    Fwmark,
+    Ifname,
+    Milliseconds,
+    PortRange,
+    Positive,
+    Prefix,
+    Table,
+    single,
+    wrong,
+)
 from topo.kinds.words import Ip, Mac
 
 
@@ -27,7 +41,48 @@ class NextHop(Entry):
         return self
 
 
-class Route(Entry):
+Lockable = Literal[
+    "mtu", "window", "rtt", "rttvar", "ssthresh", "cwnd", "advmss", "reordering", "hoplimit", "initcwnd", "rto_min",
+    "initrwnd", "quickack",
+]  # fmt: skip
+NOWHERE: Final = ("blackhole", "unreachable", "prohibit", "throw")
+
+
+class Metrics(Entry):
+    """What the kernel is told of the path of a route; what is not stated it finds out, or takes from its sysctls."""
+
+    mtu: Annotated[StrictInt, Field(ge=68, le=65520)] | None = Field(
+        None, description="the path's MTU in bytes; unset, the interface's"
+    )
+    advmss: Annotated[StrictInt, Field(ge=1, le=65495)] | None = Field(
+        None, description="the maximal segment size that TCP tells the other end, in bytes; unset, what the MTU leaves"
+    )
+    hoplimit: Annotated[StrictInt, Field(ge=1, le=255)] | None = Field(
+        None, description="TTL or hop limit of what is sent; unset, net.ipv4.ip_default_ttl, 64"
+    )
+    initcwnd: Positive | None = Field(None, description="TCP's first congestion window in segments; unset, 10")
+    initrwnd: Positive | None = Field(None, description="the first receive window that TCP tells, in segments")
+    window: Positive | None = Field(None, description="the largest window that TCP tells, in bytes")
+    cwnd: Positive | None = Field(None, description="the largest congestion window in segments, where it is locked")
+    ssthresh: Positive | None = Field(None, description="TCP's first slow start threshold in segments")
+    reordering: Positive | None = Field(None, description="reordering that TCP bears at first, in segments; unset, 3")
+    rtt: Milliseconds | None = Field(None, description="the first estimate of the round trip's time: 100ms")
+    rttvar: Milliseconds | None = Field(None, description="the first estimate of that time's variance: 50ms")
+    rto_min: Milliseconds | None = Field(None, description="TCP's least retransmission timeout; unset, 200ms")
+    quickack: StrictBool | None = Field(None, description="whether TCP acknowledges at once")
+    fastopen_no_cookie: StrictBool | None = Field(None, description="whether TCP Fast Open does without a cookie")
+    congctl: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,15}$")] | None = Field(
+        None, description="TCP's congestion control: bbr; unset, net.ipv4.tcp_congestion_control"
+    )
+    features: Annotated[list[Literal["ecn"]], BeforeValidator(single)] | None = Field(
+        None, description="ecn: use explicit congestion notification"
+    )
+    lock: Annotated[list[Lockable], BeforeValidator(single)] | None = Field(
+        None, description="metrics that the kernel is not to change by what it learns of the path: [mtu]"
+    )
+
+
+class Route(Metrics):
     """A route (ip-route(8))."""
 
     to: Destination = Field(description="the destination: a prefix, an address, or default")
@@ -35,21 +90,39 @@ class Route(Entry):
     dev: Ifname | None = Field(None, description="the interface; unset, the one with an address that reaches `via`")
     onlink: StrictBool = Field(False, description="take the gateway for reachable on `dev`, whatever its address")
     nexthops: Annotated[list[NextHop], Field(min_length=1)] | None = Field(None, description="several ways at once")
-    type: Literal["unicast", "blackhole", "unreachable", "prohibit"] = Field(
-        "unicast", description="what befalls a packet: unicast sends it on, the others drop it"
+    type: Literal[
+        "unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw"
+    ] = Field(
+        "unicast",
+        description="what befalls a packet: unicast sends it on, local takes it in; blackhole drops it, unreachable and "
+        "prohibit tell the sender, throw goes on with the next rule",
     )
     metric: U32 | None = Field(None, description="its preference, the lowest wins; unset, 0 (IPv4) or 1024 (IPv6)")
-    table: Table = Field("main", description="the routing table: main, default, local or a number")
+    table: Table | None = Field(
+        None,
+        description="the routing table: main, default, local, a number, or a name of /etc/iproute2/rt_tables; unset, "
+        "main, and local for the types local, broadcast and anycast",
+    )
     src: Ip | None = Field(None, description="the preferred source address")
-    mtu: Annotated[StrictInt, Field(ge=68, le=65535)] | None = Field(None, description="the path's MTU in bytes")
+    tos: U8 | None = Field(None, description="for packets of this TOS only (IPv4), a multiple of 4")
+    scope: Literal["global", "site", "link", "host"] | None = Field(
+        None, description="how far its destination is (IPv4); unset, link without a gateway, host for local, else global"
+    )
+    pref: Literal["low", "medium", "high"] | None = Field(
+        None, description="its preference among routers (IPv6, RFC 4191); unset, medium"
+    )
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
         ways = [name for name in ("via", "dev", "nexthops") if getattr(self, name) is not None]
-        if self.type != "unicast" and ways:
+        if self.type in NOWHERE and ways:
             raise wrong(f"a {self.type} route leads nowhere: `{ways[0]}` has no meaning", ways[0])
-        if self.type == "unicast" and not ways:
+        if self.type not in NOWHERE and not ways:
             raise ValueError("a route needs `via`, `dev` or `nexthops`")
+        if self.type in ("local", "broadcast", "anycast") and ways != ["dev"]:
+            raise wrong(f"a {self.type} route has a `dev` only: what it leads to is here", ways[0])
+        if self.tos and self.tos & 3:
+            raise wrong("the two lowest bits of a TOS are for ECN: state a multiple of 4", "tos", value=self.tos)
         if self.nexthops is not None and len(ways) > 1:
             raise wrong(f"`nexthops` holds every way: state `{ways[0]}` there", ways[0])
         if self.onlink and (self.via is None or self.dev is None):
@@ -67,6 +140,9 @@ class Route(Entry):
         six = six or (self.to == "default" and any(":" in via for _, via in gateways))
         if self.src is not None and (":" in self.src) != six:
             raise wrong(f"{self.src} is not of the route's family", "src", value=self.src)
+        for name in ("tos", "scope") if six else ("pref",):
+            if getattr(self, name) is not None:
+                raise wrong(f"IPv{6 if six else 4} routes have no `{name}`", name, value=getattr(self, name))
         if self.metric == 0 and six:
             raise wrong("the kernel takes metric 0 for 1024 in IPv6: state another", "metric", value=0)
 

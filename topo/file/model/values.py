@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
@@ -25,6 +26,9 @@ _TOPOLOGY: Final = late(r"[a-z0-9][a-z0-9-]{0,31}")
 _SYSCTL: Final = late(r"net(?:[./][A-Za-z0-9_@-]+){2,}")
 _PORTS: Final = late(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _DOTTED: Final = late(r"[0-9.]+")
+_NUMBER: Final = late(r"0[xX][0-9a-fA-F]+|[0-9]+")
+RT_TABLES: Final = ("/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables")
+"""Where systems name further routing tables; beside each a directory `rt_tables.d` of more."""
 TABLES: Final = {"main": 254, "default": 253, "local": 255}
 """The names of routing tables that every system has (rtnetlink.h, RT_TABLE_*)."""
 
@@ -249,15 +253,42 @@ def _fwmark(value: Any) -> Any:
 
 
 def table(value: Any) -> int:
-    """The number of a routing table: a number, or main, default or local. Raises ValueError."""
-    number = TABLES.get(value, value) if isinstance(value, str) else value
+    """The number of a routing table: a number, or main, default or local, or a name of `RT_TABLES`. Raises ValueError."""
+    number = (TABLES.get(value) or _named_tables().get(value)) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 0xFFFFFFFF:
-        raise ValueError(f"{value!r} is no routing table: main, default, local, or a number from 1")
+        known = f"main, default, local, a number from 1, or a name of {RT_TABLES[0]}"
+        raise ValueError(f"{value!r} is no routing table: {known}")
     return number
+
+
+def _named_tables() -> dict[str, int]:
+    """The tables that this system has names for, as ip-route(8) knows them: lines of `number name`."""
+    found: dict[str, int] = {}
+    for place in map(Path, reversed(RT_TABLES)):
+        for file in (*sorted(Path(f"{place}.d").glob("*.conf"), reverse=True), place):
+            lines = file.read_text(errors="replace").splitlines() if file.is_file() else ()
+            words = [line.split("#")[0].split() for line in lines]
+            found.update((name, int(number, 0)) for number, name in filter(lambda w: len(w) == 2, words) if _NUMBER.fullmatch(number))
+    return found
 
 
 def _table(value: Any) -> Any:
     table(value)
+    return value
+
+
+def milliseconds(value: Any) -> int:
+    """Whole milliseconds of 5, "200ms" or "1.5s", at least one. Raises ValueError."""
+    from topo.kinds.units import parse_duration  # late: few files have times in them
+
+    time: int = parse_duration(value, "ms")
+    if time < 1000 or time > 0xFFFF * 1000:
+        raise ValueError(f"{value!r} is no time of 1 ms to 65 s")
+    return time // 1000
+
+
+def _milliseconds(value: Any) -> Any:
+    milliseconds(value)
     return value
 
 
@@ -332,6 +363,7 @@ PortRange = Annotated[int | str, Either(_port)]
 PortRanges = Annotated[list[PortRange], BeforeValidator(single, json_schema_input_type=list[int | str] | int | str)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Seconds = Annotated[int | float | str, Either(_seconds)]
+Milliseconds = Annotated[int | str, Either(_milliseconds)]
 Fwmark = Annotated[int | str, Either(_fwmark)]
 Table = Annotated[int | str, Either(_table)]
 Tos = Annotated[int | str, Either(_tos)]
@@ -340,3 +372,5 @@ SysctlValue = Annotated[bool | int | str, Either(_sysctl_value)]
 Mtu = Annotated[StrictInt, Field(ge=68, le=65535)]
 QueueLength = Annotated[StrictInt, Field(ge=0, le=0x7FFFFFFF)]
 U32 = Annotated[StrictInt, Field(ge=0, le=0xFFFFFFFF)]
+U8 = Annotated[StrictInt, Field(ge=0, le=255)]
+Positive = Annotated[StrictInt, Field(ge=1, le=0xFFFFFFFF)]
