@@ -454,12 +454,15 @@ def rules(draw: st.DrawFn) -> Fact:
     ips = ipv4 if version == 4 else ipv6
     attrs: dict[str, Any] = {"action": draw(st.sampled_from(list(ACTIONS)))}
     if attrs["action"] == "to_table":
-        attrs["table"] = draw(st.integers(1, 255) | u32)
+        attrs |= draw(st.fixed_dictionaries({"table": st.integers(1, 255) | u32}) | st.just({"l3mdev": True}))
+    elif attrs["action"] == "goto":
+        attrs["goto"] = draw(u32)
     for side in draw(st.sets(st.sampled_from(["from", "to"]))):
         length = draw(st.integers(1, 32 if version == 4 else 128))
         attrs[side] = str(ipaddress.ip_network((draw(ips), length), strict=False))
     plain = {"iif": devices, "oif": devices, "uidrange": st.tuples(u32, u32), "ipproto": st.integers(1, 255)}
     plain |= {"sport": ranges, "dport": ranges, "suppress_prefixlength": st.integers(0, 128), "tos": st.just(16)}
+    plain |= {"tun_id": st.integers(1, 0xFFFFFFFFFFFFFFFF), "suppress_ifgroup": st.integers(0, 0x7FFFFFFF)}
     plain |= {"invert": st.just(True), "fwmark": st.integers(0, 0xFFFFFFFF)}
     for name in draw(st.sets(st.sampled_from(list(plain)))):
         attrs[name] = draw(plain[name])
@@ -490,7 +493,11 @@ def test_rule_bytes(wanted: Fact, verb: str) -> None:
             ("FRA_IP_PROTO", attrs.get("ipproto")),
             ("FRA_SPORT_RANGE", text.get("sport")),
             ("FRA_DPORT_RANGE", text.get("dport")),
+            ("FRA_TUN_ID", attrs.get("tun_id")),
             ("FRA_SUPPRESS_PREFIXLEN", attrs.get("suppress_prefixlength")),
+            ("FRA_SUPPRESS_IFGROUP", attrs.get("suppress_ifgroup")),
+            ("FRA_GOTO", attrs.get("goto")),
+            ("FRA_L3MDEV", attrs.get("l3mdev") and 1),
             ("FRA_PROTOCOL", PROTOCOL),
             ("FRA_TABLE", table if table > 255 else None),
         ],
@@ -546,11 +553,12 @@ def test_rule_of_the_kernel_and_of_others(protocol: int | None, origin: str) -> 
             ("FRA_PRIORITY", 32766),
             ("FRA_PROTOCOL", protocol),
             ("FRA_SUPPRESS_IFGROUP", 7),
+            ("FRA_FLOW", 7),
         ],
         family=2, dst_len=0, src_len=0, tos=0, table=254, action=1, flags=0,
     )  # fmt: skip
     (live,) = decoded(RULE, body)
-    assert live.ref.key == (4, 32766, "from all 13:07000000 lookup 254") and live.origin == origin
+    assert live.ref.key == (4, 32766, "from all suppress_ifgroup 7 11:07000000 lookup 254") and live.origin == origin
     (again,) = decoded(RULE, encoded(RULE, CREATE, live).body)
     assert again == live
 

@@ -623,6 +623,9 @@ def test_rules_and_neighbours() -> None:
             {"from": "10.0.0.0/24", "table": 100},
             {"fwmark": "0x1/0xff", "table": "main", "priority": 7, "ipproto": "tcp", "dport": "80-90", "invert": True},
             {"to": "fd00::/8", "action": "prohibit", "uidrange": "0-99"},
+            {"priority": 8, "fwmark": 1, "goto": 9, "dscp": 46},
+            {"priority": 9, "action": "nop", "ipproto": 200, "tun_id": 7},
+            {"priority": 10, "l3mdev": True, "suppress_ifgroup": 3},
         ],
         neighbours=[{"ip": "10.1.0.7", "mac": "02:00:00:00:00:07"}],
     )
@@ -634,6 +637,9 @@ def test_rules_and_neighbours() -> None:
             "dport": (80, 90),
         },
         (6, 20002): {"action": "prohibit", "to": "fd00::/8", "uidrange": (0, 99)},
+        (4, 8): {"action": "goto", "goto": 9, "dscp": 46, "fwmark": 1, "fwmask": 0xFFFFFFFF},
+        (4, 9): {"action": "nop", "ipproto": 200, "tun_id": 7},
+        (4, 10): {"action": "to_table", "l3mdev": True, "suppress_ifgroup": 3},
     }  # fmt: skip
     assert attrs(desired, "neighbour", "r", "b", "10.1.0.7") == {"lladdr": "02:00:00:00:00:07"}
 
@@ -651,6 +657,8 @@ def test_rules_and_neighbours() -> None:
         ({"routes": [{"to": "default", "nexthops": [{"dev": "a"}, {"via": "10.9.0.1"}]}]},
          "routes[0].nexthops[1].via", "reaches"),
         ({"rules": [{"priority": 1, "table": 7}, {"priority": 1, "table": 7}]}, "rules[1]", "first at"),
+        ({"rules": [{"priority": 9, "goto": 9}]}, "rules[0].goto", "goes on only"),
+        ({"rules": [{"priority": 1, "goto": 7}, {"priority": 1, "goto": 8}]}, "rules[1]", "one matches all"),
         ({"neighbours": [{"ip": "10.9.0.1", "mac": "02:00:00:00:00:07"}]}, "neighbours[0]", "reaches 10.9.0.1"),
     ],
 )  # fmt: skip

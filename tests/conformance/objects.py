@@ -333,7 +333,10 @@ def _rule(ns: str, family: int) -> Case:
     table = {"table": 100}
     attributes: dict[str, tuple[State, ...]] = {
         **each("priority", 500, 501),
-        "action": (table, *({"action": name} for name in ("blackhole", "unreachable", "prohibit"))),
+        "action": (table, *({"action": name} for name in ("blackhole", "unreachable", "prohibit", "nop"))),
+        **each("goto", 600, 700, also={"action": "goto"}),
+        "l3mdev": ({"l3mdev": True}, table),
+        **each("tun_id", 7, 1 << 40, also=table),
         **each("table", 100, 1000, 254),
         **each("from", one, two, also=table),
         **each("to", one, two, also=table),
@@ -347,12 +350,13 @@ def _rule(ns: str, family: int) -> Case:
         **each("tos", 4, 8, also=table),
         "invert": ({"invert": True, "from": one, **table}, {"from": one, **table}),
         **each("suppress_prefixlength", 0, 8, also=table),
+        **each("suppress_ifgroup", 3, 8, also=table),
         **each("uidrange", (1, 5), (7, 7), also=table),
     }
     delete = f"ip -{family} rule del pref 500"
     attributes["priority"] = ({"priority": 500, **table}, {"priority": 501, **table})
     if family == 6:  # the rest is one code for both
-        attributes = {name: attributes[name] for name in ("from", "to", "invert", "action")}
+        attributes = {name: attributes[name] for name in ("from", "to", "invert", "action", "l3mdev", "goto")}
     return Case(
         "rule",
         Fact(Ref("rule", ns, ()), {"priority": 500, "action": "to_table"}),

@@ -509,12 +509,13 @@ def _rule(fact: Fact) -> Seen | None:
     if not found:
         return None
     seen = _rule_attributes(found[0])
-    same = all(bool(fact.attrs.get(name)) == value for name, value in seen.items() if name == "invert")
+    same = all(bool(fact.attrs.get(name)) == seen[name] for name in ("invert", "l3mdev"))
     return seen if same and all(fact.attrs.get(name) in (value, None) for name, value in seen.items()) else None
 
 
 def _rule_attributes(rule: Seen) -> Seen:
-    seen: Seen = {"action": rule.get("action", "to_table"), "invert": "not" in rule}
+    action = next((name for name in ("goto", "nop") if name in rule), "to_table")
+    seen: Seen = {"action": rule.get("action", action), "invert": "not" in rule, "l3mdev": "l3mdev" in rule}
     if "table" in rule:
         seen["table"] = _TABLES.get(rule["table"]) or int(rule["table"])
     for side, name in (("src", "from"), ("dst", "to")):
@@ -535,7 +536,9 @@ def _rule_attributes(rule: Seen) -> Seen:
             seen[name] = (rule[f"{shown}_start"], rule[f"{shown}_end"])
     if "suppress_prefixlen" in rule:
         seen["suppress_prefixlength"] = rule["suppress_prefixlen"]
-    return {**seen, **{name: rule[name] for name in ("iif", "oif") if name in rule}}
+    if "suppress_ifgroup" in rule:
+        seen["suppress_ifgroup"] = int(rule["suppress_ifgroup"])
+    return {**seen, **{name: rule[name] for name in ("iif", "oif", "tun_id", "goto") if name in rule}}
 
 
 # The rest

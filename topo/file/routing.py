@@ -7,9 +7,9 @@ from typing import Any, Final
 from topo.facts import Fact, Ref, link
 from topo.file import model
 from topo.file.addressing import parse_address, parse_prefix
-from topo.file.model.values import fwmark, milliseconds, ports, table
+from topo.file.model.values import PROTOCOLS, fwmark, milliseconds, ports, table
 from topo.file.peers import default_route
-from topo.file.scope import Loc, Scope, Space
+from topo.file.scope import Loc, Scope, Space, path
 from topo.kinds.metrics import METRICS
 from topo.kinds.route import NOWHERE, of_tos
 from topo.kinds.route import scope as default_scope
@@ -19,9 +19,6 @@ _ANYWHERE: Final = {4: "0.0.0.0/0", 6: "::/0"}
 _METRIC: Final = {4: 0, 6: 1024}  # what the kernel takes when nothing is stated (IP6_RT_PRIO_USER)
 _IN_LOCAL: Final = frozenset({"local", "broadcast", "anycast"})
 _FIRST_PRIORITY: Final = 20_000  # before the main table's rule (32766), behind most of other tools'
-_PROTOCOLS: Final = {  # IPPROTO_* in linux/in.h
-    "tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "ipv6-icmp": 58, "dccp": 33, "gre": 47, "esp": 50, "ah": 51,
-}  # fmt: skip
 
 
 def outgoing(space: Space, address: str) -> str | None:
@@ -179,10 +176,10 @@ class _Route:
 
 
 def _rule(scope: Scope, space: Space, rule: model.Rule, index: int) -> Fact:
-    attrs: dict[str, Any] = {"action": rule.action or "to_table"}
+    attrs: dict[str, Any] = {"action": rule.action or ("to_table" if rule.goto is None else "goto")}
     if rule.table is not None:
         attrs["table"] = table(rule.table)
-    for name in ("to", "iif", "oif", "suppress_prefixlength"):
+    for name in ("to", "iif", "oif", "suppress_prefixlength", "suppress_ifgroup", "dscp", "tun_id", "l3mdev", "goto"):
         if (value := getattr(rule, name)) is not None:
             attrs[name] = value
     if rule.from_ is not None:
@@ -194,7 +191,7 @@ def _rule(scope: Scope, space: Space, rule: model.Rule, index: int) -> Fact:
     if rule.fwmark is not None:
         attrs["fwmark"], attrs["fwmask"] = fwmark(rule.fwmark)
     if rule.ipproto is not None:
-        attrs["ipproto"] = _PROTOCOLS[rule.ipproto]
+        attrs["ipproto"] = rule.ipproto if isinstance(rule.ipproto, int) else PROTOCOLS[rule.ipproto]
     for name in ("sport", "dport"):
         if (value := getattr(rule, name)) is not None:
             attrs[name] = ports(value)
@@ -203,7 +200,12 @@ def _rule(scope: Scope, space: Space, rule: model.Rule, index: int) -> Fact:
         attrs["uidrange"] = (int(first), int(last))
     six = rule.family == "inet6" or any(":" in prefix for prefix in (rule.from_, rule.to) if prefix)
     priority = _FIRST_PRIORITY + index if rule.priority is None else rule.priority
+    if rule.goto is not None and rule.goto <= priority:
+        message = f"the kernel goes on only: a rule with priority {priority} cannot go to {rule.goto}"
+        scope.problems.add((*space.loc, "rules", index, "goto"), message)
     fact = Fact(Ref("rule", space.name, rule_key(6 if six else 4, priority, attrs)), attrs)
+    if "dscp" in attrs:
+        scope.paths[fact.ref] = path((*space.loc, "rules", index, "dscp"))
     scope.add(fact, (*space.loc, "rules", index), f"the rule {fact.ref.key[2]!r} with priority {priority}")
     return fact
 
@@ -212,8 +214,9 @@ def _tell_apart(scope: Scope, fact: Fact, earlier: list[Fact], loc: Loc) -> None
     """Asked to delete a rule, the kernel takes the first that has all it names, and maybe more: rule_find of
     net/core/fib_rules.c. So of two rules of one priority neither may have all of the other."""
     for other in earlier:
-        few, many = sorted((fact.attrs.items(), other.attrs.items()), key=len)
-        if few < many:
+        both = ({**attrs, "goto": None}.items() for attrs in (fact.attrs, other.attrs))
+        few, many = sorted(both, key=len)
+        if few <= many and fact.ref != other.ref:
             priority, one, two = fact.ref.key[1], other.ref.key[2], fact.ref.key[2]
             message = (
                 f"two rules have priority {priority}, and one matches all that the other does: {one!r} and {two!r}"

@@ -35,6 +35,9 @@ _TOO_MANY_QUEUES: Final = 0xFFFF
 
 
 _IFLA_BR_VLAN_PROTOCOL: Final = 8
+_ROUTING: Final = frozenset({"rule"})
+_ASKED: Final = frozenset({"dscp"})
+"""Attributes of rules and routes that not every kernel has."""
 _LO: Final = 1  # the loopback's ifindex, in every namespace
 _NO_OPTIONS: Final = attr(TCA_OPTIONS, attr(1, b"") + attr(2, b""))
 """Of every queueing discipline that topo knows these are too short to be options: EINVAL."""
@@ -63,8 +66,17 @@ def require(sock: socket.socket, changes: Collection[Change], desired: Desired) 
     aware = [c.ref for c in changes if c.ref.kind == "link" and c.desired and _keeps_apart(c.desired.attrs)]
     if aware and not _knows_vlans(sock):
         lacking += _lacking(["VLAN"], {"VLAN": aware}, desired, "has no {}-aware bridges, which {} is", _vlan_option)
+    lacking += _of_routing(sock, changes, desired)
     if lacking:
         raise LackingError(lacking)
+
+
+def _of_routing(sock: socket.socket, changes: Collection[Change], desired: Desired) -> Iterable[Diagnostic]:
+    if any(not c.desired.attrs.keys().isdisjoint(_ASKED) for c in changes if c.ref.kind in _ROUTING and c.desired):
+        from topo.kernel import routing_features  # late: few files need it
+
+        return routing_features.lacking(sock, changes, desired)
+    return ()
 
 
 def _link_option(name: str) -> str:

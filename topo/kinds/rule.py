@@ -16,6 +16,7 @@ from topo.kinds.kind import Kind, View, nothing
 from topo.wire import (
     AF_INET,
     AF_INET6,
+    BE64,
     FIBRULEHDR,
     NLM_F_CREATE,
     NLM_F_EXCL,
@@ -34,9 +35,10 @@ from topo.wire import (
 )
 
 FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_PAD = 1, 2, 6, 18
-FRA_FWMARK, FRA_SUPPRESS_PREFIXLEN, FRA_TABLE, FRA_FWMASK, FRA_PROTOCOL = 10, 14, 15, 16, 21
+FRA_FWMARK, FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN = 10, 13, 14
+FRA_TABLE, FRA_FWMASK, FRA_L3MDEV, FRA_PROTOCOL, FRA_DSCP = 15, 16, 19, 21, 25
 FIB_RULE_PERMANENT, FIB_RULE_INVERT = 1, 2
-ACTIONS: Final = {"to_table": 1, "goto": 3, "nop": 4, "blackhole": 6, "unreachable": 7, "prohibit": 8}
+ACTIONS: Final = {"to_table": 1, "goto": 2, "nop": 3, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 _WHOLE_MARK = 0xFFFFFFFF
 _RTPROT_KERNEL, _RTPROT_STATIC = 2, 4
 
@@ -56,13 +58,19 @@ _PLAIN: Final[Mapping[str, tuple[int, Format, int, Callable[[Any], str]]]] = {
     "ipproto": (22, U8, 1, str),
     "sport": (23, _PORTS, 4, lambda pair: "{}-{}".format(*pair) if pair[0] != pair[1] else str(pair[0])),
     "dport": (24, _PORTS, 4, lambda pair: "{}-{}".format(*pair) if pair[0] != pair[1] else str(pair[0])),
+    "dscp": (FRA_DSCP, U8, 1, str),
+    "tun_id": (12, BE64, 8, str),
     "suppress_prefixlength": (FRA_SUPPRESS_PREFIXLEN, U32, 4, str),
+    "suppress_ifgroup": (FRA_SUPPRESS_IFGROUP, U32, 4, str),
+    "goto": (4, U32, 4, str),
 }
+_SUPPRESSORS: Final = frozenset({FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN})  # -1 where there is none
 _NOT_RAW: Final = frozenset(
-    {FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PAD, FRA_PROTOCOL}
+    {FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PAD, FRA_L3MDEV, FRA_PROTOCOL}
     | {nla for nla, *_ in _PLAIN.values()}
 )
-_DEFAULTS: Final = {28: b"\xff\xff", 29: b"\xff\xff"}  # FRA_SPORT_MASK, FRA_DPORT_MASK: one whole port (since 6.15)
+_DEFAULTS: Final = {28: b"\xff\xff", 29: b"\xff\xff", 30: b"\x3f"}
+"""FRA_SPORT_MASK, FRA_DPORT_MASK and FRA_DSCP_MASK: one whole port, and all six bits (since 6.15)."""
 _ACTION_NAMES: Final = {number: name for name, number in ACTIONS.items()}
 _MAIN = 254
 
@@ -83,7 +91,10 @@ def selector(attrs: Mapping[str, Any]) -> str:
             words += [name, write(attrs[name])]
     words += [f"{nla}:{data.hex()}" for nla, data in attrs.get("_raw", ())]
     action = attrs["action"]
-    words += ["lookup", str(_table(attrs))] if action == "to_table" else [str(action)]
+    if action == "to_table":
+        words += ["lookup", "[l3mdev-table]" if attrs.get("l3mdev") else str(_table(attrs))]
+    elif action != "goto":
+        words.append(str(action))
     return " ".join(words)
 
 
@@ -94,7 +105,8 @@ def key(family: int, priority: int, attrs: Mapping[str, Any]) -> tuple[int, int,
 
 def _table(attrs: Mapping[str, Any]) -> int:
     table: int | None = attrs.get("table")
-    return (_MAIN if attrs["action"] == "to_table" else 0) if table is None else table
+    of_its_own = attrs["action"] == "to_table" and not attrs.get("l3mdev")
+    return (_MAIN if of_its_own else 0) if table is None else table
 
 
 def _prefix(text: str | None) -> str:
@@ -137,6 +149,8 @@ def _matches(attrs: Mapping[str, Any]) -> Iterator[bytes]:
     for name, (nla, form, _, _) in _PLAIN.items():
         if attrs.get(name) is not None:
             yield attr(nla, form.pack(attrs[name]))
+    if attrs.get("l3mdev"):
+        yield attr_u8(FRA_L3MDEV, 1)
     for nla, data in attrs.get("_raw", ()):
         yield attr(nla, data)
 
@@ -157,7 +171,7 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
     if flags & FIB_RULE_INVERT:
         attrs["invert"] = True
     attrs.update(_decode_matches(found))
-    if attrs["action"] == "to_table":
+    if attrs["action"] == "to_table" and "l3mdev" not in attrs:
         attrs["table"] = _u32(found, FRA_TABLE, low_table)
     protocol = found[FRA_PROTOCOL][0] if found.get(FRA_PROTOCOL) else 0
     attrs["_protocol"] = protocol
@@ -180,17 +194,19 @@ def _decode_matches(found: Mapping[int, bytes]) -> Iterator[tuple[str, Any]]:
             yield "fwmask", mask
     for name, (nla, form, length, _) in _PLAIN.items():
         data = found.get(nla)
-        if data and (not length or len(data) == length) and (nla != FRA_SUPPRESS_PREFIXLEN or data != b"\xff" * 4):
+        if data and (not length or len(data) == length) and (nla not in _SUPPRESSORS or data != b"\xff" * 4):
             yield name, form.unpack(data)
-    # What topo has no word for (goto, l3mdev, tun_id ...) is kept as it is, so that the rule can be told and deleted.
+    if found.get(FRA_L3MDEV, b"\0") != b"\0":
+        yield "l3mdev", True
+    # What topo has no word for (realms, flow labels ...) is kept as it is, so that the rule can be told and deleted.
     raw = tuple((n, data) for n, data in sorted(found.items()) if n not in _NOT_RAW and _DEFAULTS.get(n) != data)
     if raw:
         yield "_raw", raw
 
 
 def claims(fact: Fact) -> Iterable[tuple[Any, ...]]:
-    """A rule and its inversion are one to NLM_F_EXCL (rule_exists in net/core/fib_rules.c): EEXIST."""
-    yield "rule", fact.ref.ns, *fact.ref.key[:2], selector({**fact.attrs, "invert": False})
+    """A rule and its inversion are one to NLM_F_EXCL, wherever they go to (rule_exists in net/core/fib_rules.c): EEXIST."""
+    yield "rule", fact.ref.ns, *fact.ref.key[:2], selector({**fact.attrs, "invert": False, "goto": None})
 
 
 RULE: Final = Kind("rule", encode, decode, compare=nothing, claims=claims)

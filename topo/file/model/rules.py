@@ -17,6 +17,7 @@ from topo.file.model.values import (
     PortRange,
     Positive,
     Prefix,
+    Protocol,
     Table,
     single,
     wrong,
@@ -161,26 +162,51 @@ class Rule(Entry):
     iif: Ifname | None = Field(None, description="the interface that it came in by; lo for the namespace's own")
     oif: Ifname | None = Field(None, description="the interface that a socket is bound to")
     fwmark: Fwmark | None = Field(None, description="its mark, or mark/mask: 0x1/0xff")
-    tos: Annotated[StrictInt, Field(ge=0, le=255)] | None = Field(None, description="its TOS")
-    ipproto: Literal["tcp", "udp", "sctp", "icmp", "ipv6-icmp", "dccp", "gre", "esp", "ah"] | None = Field(
-        None, description="its protocol"
+    tos: U8 | None = Field(None, description="its TOS (IPv4) or traffic class, a multiple of 4")
+    dscp: Annotated[StrictInt, Field(ge=0, le=63)] | None = Field(
+        None, description="its DSCP, all six bits of it (Linux 6.13 and later)"
+    )
+    ipproto: Protocol | None = Field(
+        None, description="its protocol: tcp, udp, sctp, icmp, ipv6-icmp, dccp, gre, esp, ah, ospf, or a number"
     )
     sport: PortRange | None = Field(None, description="its source port, or a range")
     dport: PortRange | None = Field(None, description="its destination port, or a range")
     uidrange: str | None = Field(None, pattern=r"^\d{1,10}-\d{1,10}$", description="user ids of the socket: 1000-1999")
-    invert: StrictBool | None = Field(None, description="apply to what does not match")
-    table: Table | None = Field(None, description="the routing table to look up: main, default, local or a number")
+    tun_id: Annotated[StrictInt, Field(ge=1, lt=1 << 64)] | None = Field(
+        None, description="the id that the tunnel which it came in by had for it"
+    )
+    invert: StrictBool | None = Field(None, description="apply to what does not match (`not`)")
+    table: Table | None = Field(
+        None,
+        description="the routing table to look up: main, default, local, a number, or a name of /etc/iproute2/rt_tables",
+    )
+    l3mdev: Literal[True] | None = Field(None, description="look up the table of the VRF that it came in by or goes out of")
+    goto: U32 | None = Field(None, description="go on with the rules from this priority, which is behind its own")
     suppress_prefixlength: Annotated[StrictInt, Field(ge=0, le=128)] | None = Field(
         None, description="pass over what the table finds with a prefix this short"
     )
-    action: Literal["blackhole", "unreachable", "prohibit"] | None = Field(None, description="instead of a table")
+    suppress_ifgroup: Annotated[StrictInt, Field(ge=0, le=0x7FFFFFFF)] | None = Field(
+        None, description="pass over what the table finds out of an interface of this group"
+    )
+    action: Literal["blackhole", "unreachable", "prohibit", "nop"] | None = Field(
+        None, description="instead of a table: drop it, drop it and tell the sender, or do nothing"
+    )
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if (self.table is None) == (self.action is None):
-            raise ValueError("a rule has either a `table` to look up, or an `action`")
-        if self.suppress_prefixlength is not None and self.table is None:
-            raise wrong("`suppress_prefixlength` needs a `table`", "suppress_prefixlength")
+        what = [name for name in ("table", "l3mdev", "goto", "action") if getattr(self, name) is not None]
+        if len(what) != 1:
+            raise ValueError("a rule has either a `table` to look up, `l3mdev`, `goto`, or an `action`")
+        for name in ("suppress_prefixlength", "suppress_ifgroup"):
+            if getattr(self, name) is not None and what[0] not in ("table", "l3mdev"):
+                raise wrong(f"`{name}` needs a `table`", name)
+        for name in ("sport", "dport"):
+            if getattr(self, name) is not None and self.ipproto not in ("tcp", "udp", "sctp", "dccp", None, 6, 17, 33, 132):
+                raise wrong(f"the protocol {self.ipproto} has no ports", name)
+        if self.tos and self.tos & 3:
+            raise wrong("the two lowest bits of a TOS are for ECN: state a multiple of 4", "tos", value=self.tos)
+        if self.tos is not None and self.dscp is not None:
+            raise wrong("`tos` and `dscp` are the same bits: state one", "dscp", value=self.dscp)
         families = {":" in p for p in (self.from_, self.to) if p is not None}
         if self.family is not None:
             families.add(self.family == "inet6")

@@ -272,6 +272,17 @@ def _named_tables() -> dict[str, int]:
     return found
 
 
+PROTOCOLS: Final = {  # IPPROTO_* of linux/in.h
+    "tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "ipv6-icmp": 58, "dccp": 33, "gre": 47, "esp": 50, "ah": 51, "ospf": 89,
+}  # fmt: skip
+
+
+def _protocol(value: Any) -> Any:
+    if value not in PROTOCOLS and not (type(value) is int and 1 <= value <= 255):
+        raise ValueError(f"{value!r} is no protocol: {', '.join(PROTOCOLS)}, or a number from 1 to 255")
+    return value
+
+
 def _table(value: Any) -> Any:
     table(value)
     return value
@@ -365,6 +376,7 @@ Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Seconds = Annotated[int | float | str, Either(_seconds)]
 Milliseconds = Annotated[int | str, Either(_milliseconds)]
 Fwmark = Annotated[int | str, Either(_fwmark)]
+Protocol = Annotated[int | str, Either(_protocol)]
 Table = Annotated[int | str, Either(_table)]
 Tos = Annotated[int | str, Either(_tos)]
 SysctlName = Annotated[str, AfterValidator(_sysctl_name)]
