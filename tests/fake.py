@@ -15,12 +15,13 @@ from topo.changes import AGAIN, CREATE, DELETE, OWNER, Change, Op
 from topo.errors import KernelError
 from topo.facts import FOREIGN, HOST, ON_LINK, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, link, namespace
 from topo.kernel.outcome import Outcome
+from topo.kinds.nexthop import members, used, written
 from topo.kinds.registry import KINDS, LINK_KINDS
 from topo.kinds.route import RARE
 from topo.kinds.veth import leads
 from topo.planning.touched import Touched, is_in
 
-_ORIGIN = {"route": TAGGED, "address": TAGGED, "rule": TAGGED, "neighbour": TAGGED}
+_ORIGIN = {"route": TAGGED, "address": TAGGED, "rule": TAGGED, "neighbour": TAGGED, "nexthop": TAGGED}
 _SECOND = {"fdb": STATIC, "mdb": STATIC, "bridge_vlan": STATIC, "port": STATIC, "shaping": STATIC, "sysctl": FOREIGN}
 
 
@@ -137,7 +138,10 @@ class FakeKernel:
             _refuse(errno.ENODEV, ref)
         if ref.kind == "port" and not self.facts[link(ref.ns, ref.key[0])].attrs.get("master"):
             _refuse(errno.EOPNOTSUPP, ref, "not a bridge port")
-        if ref.kind != "route":
+        for other in used(new) if ref.kind in ("route", "nexthop") else ():
+            if other not in self.facts:
+                _refuse(errno.EINVAL, ref, "Nexthop id does not exist")
+        if ref.kind not in ("route", "nexthop"):
             return
         for _, name, _ in _hops(attrs):
             dev = self.facts.get(link(ref.ns, name))
@@ -250,7 +254,7 @@ class FakeKernel:
             for kind in ("port", "bridge_vlan"):
                 self.facts.pop(Ref(kind, ref.ns, ref.key), None)
         if before["up"] and not after["up"]:
-            self._drop_on(ref, lambda other: other.kind == "route" or _is_ipv6(other))
+            self._drop_on(ref, lambda other: other.kind in ("route", "nexthop") or _is_ipv6(other))
         if before["mtu"] >= 1280 > after["mtu"]:
             self._drop_on(ref, lambda other: _is_ipv6(other) or (other.kind == "route" and other.key[0] == 6))
 
@@ -268,7 +272,7 @@ class FakeKernel:
                         attrs[name] = (new.ns, *new.key)
                 if ref.ns == old.ns and attrs.get("master") == old.key[0]:
                     attrs["master"] = new.key[0]
-            if ref.ns == old.ns and ref.kind == "route":
+            if ref.ns == old.ns and ref.kind in ("route", "nexthop"):
                 _rename_hops(attrs, old.key[0], new.key[0])
             if ref == old:
                 ref = new
@@ -295,6 +299,8 @@ class FakeKernel:
             self._delete_link(ref)
         elif ref.kind == "address":
             self._delete_address(ref)
+        elif ref.kind == "nexthop":
+            self._delete_nexthop(ref)
         else:
             del self.facts[ref]
 
@@ -345,13 +351,28 @@ class FakeKernel:
                 if other.kind == "route" and other.ns == ref.ns and fact.attrs.get("src") == ip:
                     del self.facts[other]
 
+    def _delete_nexthop(self, ref: Ref) -> None:
+        """Its routes go with it, and groups of which it was the last."""
+        del self.facts[ref]
+        for other, fact in [(o, f) for o, f in self.facts.items() if o.kind in ("route", "nexthop") and ref in used(f)]:
+            left = written(one for one in members(fact.attrs.get("group")) if one[0] != ref.key[0])
+            if left:
+                self.facts[other] = fact._replace(attrs={**fact.attrs, "group": left})
+            elif other.kind == "route":
+                del self.facts[other]
+            else:
+                self._delete_nexthop(other)
+
     def _drop_on(self, home: Ref, which: Callable[[Ref], bool]) -> None:
         for other, fact in list(self.facts.items()):
             on = other.kind in ON_LINK and other.key[0] == home.key[0]
-            on = on or (other.kind == "route" and home.key[0] in [dev for _, dev, _ in _hops(fact.attrs)])
+            on = on or (other.kind in ("route", "nexthop") and home.key[0] in [dev for _, dev, _ in _hops(fact.attrs)])
             on = on or (other.kind == "sysctl" and _device(other) == home.key[0])
-            if on and other.ns == home.ns and which(other):
-                del self.facts[other]
+            if on and other.ns == home.ns and which(other) and other in self.facts:
+                if other.kind == "nexthop":
+                    self._delete_nexthop(other)
+                else:
+                    del self.facts[other]
 
     def _on(self, home: Ref, kind: str) -> list[Ref]:
         return [ref for ref in self.facts if ref.kind == kind and ref.ns == home.ns and ref.key[0] == home.key[0]]

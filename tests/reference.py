@@ -41,7 +41,10 @@ PAGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             "WireguardPeer",
         ),
     ),
-    "routing.md": ("Routes, rules and neighbours", ("Route", "NextHop", "Rule", "Neighbour")),
+    "routing.md": (
+        "Routes, rules and neighbours",
+        ("Route", "NextHop", "NexthopObject", "Member", "Rule", "Neighbour"),
+    ),
     "nat.md": (
         "NAT and firewall",
         ("Nat", "Masquerade", "Snat", "Dnat", "Publish", "Firewall", "Chain", "FirewallRule"),

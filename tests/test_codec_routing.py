@@ -254,7 +254,10 @@ RTAX = {"congctl": "CC_ALGO"}
 
 
 def metrics_oracle(attrs: dict[str, Any]) -> dict[str, Any] | None:
-    numbers: dict[str, tuple[int, dict[Any, int]]] = {"lock": (1, {("mtu",): 4, ("mtu", "advmss"): 0x104}), "features": (12, {("ecn",): 1})}
+    numbers: dict[str, tuple[int, dict[Any, int]]] = {
+        "lock": (1, {("mtu",): 4, ("mtu", "advmss"): 0x104}),
+        "features": (12, {("ecn",): 1}),
+    }
     words = ("mtu", *(name for name in METRICS if name not in ("pref", "_tos")))
     order = {"lock": 1, "mtu": 2, "rtt": 4, "advmss": 8, "hoplimit": 10, "initcwnd": 11, "features": 12, "rto_min": 13}
     stated = sorted((n for n in words if attrs.get(n)), key=lambda n: order.get(n, 15 if n == "quickack" else 16))

@@ -605,6 +605,31 @@ def test_routes(
     assert desired.facts[Ref("route", "r", key)] == Fact(Ref("route", "r", key), {**ANY_ROUTE, **found})
 
 
+def test_nexthops() -> None:
+    desired = in_r(
+        nexthops=[
+            {"id": 20, "group": [8, {"id": 7, "weight": 3}], "type": "resilient", "buckets": 32, "idle_timer": "1.5s"},
+            {"id": 7, "via": "10.1.0.9"},
+            {"id": 8, "dev": "a"},
+            {"id": 9, "blackhole": True, "family": "inet6"},
+        ],
+        routes=[{"to": "default", "nhid": 20}, {"to": "default", "nhid": 9}],
+    )
+    found = {ref.key[0]: fact.attrs for ref, fact in desired.facts.items() if ref.kind == "nexthop"}
+    one = {"family": 4, "gateway": None, "dev": None, "onlink": False, "blackhole": False, "group": None, "type": None}
+    assert found == {
+        7: {**one, "gateway": "10.1.0.9", "dev": "b"},
+        8: {**one, "dev": "a"},
+        9: {**one, "family": 6, "blackhole": True},
+        20: {**one, "family": None, "group": "7,3/8", "type": "resilient", "buckets": 32, "idle_timer": 150},
+    }
+    for family, number, key in ((4, 20, "0.0.0.0/0"), (6, 9, "::/0")):
+        metric = 0 if family == 4 else 1024
+        assert attrs(desired, "route", "r", family, 254, key, metric) == {
+            "type": "unicast", "src": None, "mtu": None, "nhid": number,
+        }  # fmt: skip
+
+
 def test_a_gateway_behind_a_route_of_its_own() -> None:
     """As the CNI's ptp plugin has it: a route to the gateway alone, and everything else via it."""
     desired = in_r(routes=[{"to": "169.254.1.1", "dev": "a"}, {"to": "default", "via": "169.254.1.1"}])
@@ -657,6 +682,15 @@ def test_rules_and_neighbours() -> None:
         ({"routes": [{"to": "default", "nexthops": [{"dev": "a"}, {"via": "10.9.0.1"}]}]},
          "routes[0].nexthops[1].via", "reaches"),
         ({"rules": [{"priority": 1, "table": 7}, {"priority": 1, "table": 7}]}, "rules[1]", "first at"),
+        ({"routes": [{"to": "10.9.0.0/16", "nhid": 7}]}, "routes[0].nhid", "has no nexthop 7"),
+        ({"nexthops": [{"id": 7, "dev": "a"}], "routes": [{"to": "fe00::/16", "nhid": 7}]}, "routes[0].nhid", "IPv4"),
+        ({"nexthops": [{"id": 7, "group": [8]}]}, "nexthops[0].group[0]", "has no nexthop 8"),
+        ({"nexthops": [{"id": 7, "group": [8]}, {"id": 8, "group": [9]}, {"id": 9, "dev": "a"}]},
+         "nexthops[0].group[0]", "is a group"),
+        ({"nexthops": [{"id": 7, "group": [8, 9]}, {"id": 8, "blackhole": True}, {"id": 9, "dev": "a"}]},
+         "nexthops[0].group[0]", "blackhole"),
+        ({"nexthops": [{"id": 7, "via": "10.9.0.1", "dev": "a"}]}, "nexthops[0].via", "reaches the gateway"),
+        ({"nexthops": [{"id": 7, "dev": "a"}, {"id": 7, "dev": "b"}]}, "nexthops[1]", "first at"),
         ({"rules": [{"priority": 9, "goto": 9}]}, "rules[0].goto", "goes on only"),
         ({"rules": [{"priority": 1, "goto": 7}, {"priority": 1, "goto": 8}]}, "rules[1]", "one matches all"),
         ({"neighbours": [{"ip": "10.9.0.1", "mac": "02:00:00:00:00:07"}]}, "neighbours[0]", "reaches 10.9.0.1"),

@@ -92,12 +92,15 @@ ON_LINK: Final = frozenset(
 )
 
 
+_ROUTING: Final = ("route", "nexthop")
+
+
 def links_of(fact: Fact) -> tuple[Ref, ...]:
     """The links that `fact` sits on: it goes when they go."""
     ref = fact.ref
     if ref.kind in ON_LINK:
         return (Ref("link", ref.ns, ref.key[:1]),)
-    if ref.kind == "route":
+    if ref.kind in _ROUTING:
         dev = fact.attrs.get("dev")
         if dev:
             return (Ref("link", ref.ns, (dev,)),)

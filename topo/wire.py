@@ -20,6 +20,7 @@ RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
 RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
+RTM_NEWNEXTHOP, RTM_DELNEXTHOP, RTM_GETNEXTHOP = 104, 105, 106
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
 RTM_NEWMDB, RTM_DELMDB, RTM_GETMDB = 84, 85, 86
 RTM_NEWTCLASS, RTM_DELTCLASS, RTM_GETTCLASS = 40, 41, 42
@@ -36,6 +37,7 @@ RTMSG: Final = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, tab
 NDMSG: Final = struct.Struct("=BxxxiHBB")  # family, ifindex, state, flags, type
 FIBRULEHDR: Final = struct.Struct("=BBBBBxxBI")  # family, dst_len, src_len, tos, table, action, flags
 TCMSG: Final = struct.Struct("=BxxxiIII")  # family, ifindex, handle, parent, info
+NHMSG: Final = struct.Struct("=BBBxI")  # family, scope, protocol, flags
 RTNEXTHOP: Final = struct.Struct("=HBBi")  # len, flags, hops, ifindex
 
 HEADER_SIZE: Final = 16

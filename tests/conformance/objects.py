@@ -31,6 +31,9 @@ def object_cases(ns: str) -> dict[str, Case]:
         "address-ipv6": _address(ns, "fd09:7::{}/{}"),
         "route": _route(ns),
         "route-ipv6": _route_ipv6(ns),
+        "nexthop": _nexthop(ns),
+        "nexthop-ipv6": _nexthop_ipv6(ns),
+        "nexthop-group": _nexthop_group(ns),
         "rule": _rule(ns, 4),
         "rule-ipv6": _rule(ns, 6),
         "neighbour": _neighbour(ns, "10.9.0.77"),
@@ -218,6 +221,17 @@ def _address(ns: str, form: str) -> Case:
 
 
 _LIFETIMES: Final = ((9000, 5000), (FOREVER, 0), (900, 0))
+
+
+_HOP: dict[str, Any] = {
+    "family": 4, "gateway": None, "dev": None, "onlink": False, "blackhole": False, "group": None, "type": None,
+}  # fmt: skip
+
+
+def _hop(ns: str, number: int, **attrs: Any) -> Fact:
+    return Fact(Ref("nexthop", ns, (number,)), {**_HOP, **attrs})
+
+
 _UNICAST: dict[str, Any] = {"type": "unicast", "nexthops": None, "onlink": False, "src": None, "mtu": None}
 _NOWHERE = {"gateway": None, "dev": None}
 
@@ -253,7 +267,7 @@ def _route_case(ns: str, family: int, base: dict[str, Any], own: dict[str, tuple
         {**common, **own},
         by_hand,
         (gone,),
-        (*spaces(ns), *underlay(ns)),
+        (*spaces(ns), *underlay(ns), *(_hop(ns, number, family=family, blackhole=True) for number in (3, 4))),
         at=at,
     )
 
@@ -299,6 +313,7 @@ def _route(ns: str) -> Case:
         **each("mtu", 1300, 1200, None),
         **each("tos", 16, 8, 0),
         "scope": ({"scope": None}, {"scope": "site"}, {"scope": "host", "gateway": None}),
+        "nhid": ({}, {"nhid": 3, **_NOWHERE}, {"nhid": 4, **_NOWHERE}),
         **_METRICS,
     }
     return _route_case(ns, 4, base, own)
@@ -317,9 +332,82 @@ def _route_ipv6(ns: str) -> Case:
         **each("src", "fd09::1", "fd09::9", None),
         **each("mtu", 1300, 1290, None),
         **each("pref", "high", "low", None),
+        "nhid": ({}, {"nhid": 3, **_NOWHERE}, {"nhid": 4, **_NOWHERE}),
         **{name: _METRICS[name] for name in ("advmss", "hoplimit", "congctl", "lock")},  # all are one code for both
     }
     return _route_case(ns, 6, base, own)
+
+
+def ends(ns: str) -> tuple[Fact, ...]:
+    """Two devices with a carrier, with addresses of both families, and nexthops over the first."""
+    found = [*spaces(ns), *a_pair(ns, "c0"), *a_pair(ns, "c1")]
+    for ifname, four, six in (("c0", "10.9.0", "fd09:"), ("c1", "10.9.5", "fd09:5:")):
+        found += [an_address(ns, ifname, f"{four}.1/24"), an_address(ns, ifname, f"{six}:1/64")]
+    for number in (7, 8, 9):
+        found.append(_hop(ns, number, gateway=f"10.9.0.{number}", dev="c0"))
+    return (*found, _hop(ns, 6, blackhole=True))
+
+
+def _nexthop_case(ns: str, base: dict[str, Any], own: dict[str, tuple[State, ...]], again: str) -> Case:
+    """A route has it, which goes with it, and stays as it is where it is changed in place."""
+
+    def route(fact: Fact) -> list[Fact]:
+        family = fact.attrs["family"] or 4
+        to, metric = ("10.8.0.0/16", 0) if family == 4 else ("fd08::/64", 1024)
+        attrs = {"type": "unicast", "src": None, "mtu": None, "nhid": 20}
+        return [Fact(Ref("route", ns, (family, 254, to, metric)), attrs)]
+
+    return Case(
+        "nexthop",
+        Fact(Ref("nexthop", ns, (20,)), {**_HOP, **base}),
+        own,
+        dict.fromkeys(own, (f"ip nexthop replace id 20 {again}",)),
+        ("ip nexthop del id 20",),
+        ends(ns),
+        beside=route,
+    )
+
+
+def _nexthop(ns: str) -> Case:
+    base = {"gateway": "10.9.0.254", "dev": "c0"}
+    group = {"family": None, "gateway": None, "dev": None, "type": "mpath", "group": "7/8,3"}
+    own: dict[str, tuple[State, ...]] = {
+        **each("gateway", "10.9.0.254", "10.9.0.253", None),
+        "dev": ({}, {"dev": "c1", "gateway": "10.9.5.254"}, {"dev": "c1", "gateway": None}),
+        "onlink": ({"onlink": True, "gateway": "192.0.2.1"}, {}),
+        "blackhole": ({}, {"blackhole": True, "gateway": None, "dev": None}),
+        "family": ({}, {"family": 6, "gateway": "fd09::254"}),
+        "group": ({}, group),
+    }
+    return _nexthop_case(ns, base, own, "via 10.9.0.77 dev c0")
+
+
+def _nexthop_ipv6(ns: str) -> Case:
+    base = {"family": 6, "gateway": "fd09::254", "dev": "c0"}
+    own: dict[str, tuple[State, ...]] = {
+        **each("gateway", "fd09::254", "fd09::253", None),
+        "dev": ({}, {"dev": "c1", "gateway": "fd09:5::254"}, {"dev": "c1", "gateway": None}),
+        "onlink": ({"onlink": True, "gateway": "fd77::1"}, {}),
+        "blackhole": ({}, {"blackhole": True, "gateway": None, "dev": None}),
+    }
+    return _nexthop_case(ns, base, own, "via fd09::77 dev c0")
+
+
+def _nexthop_group(ns: str) -> Case:
+    base = {"family": None, "type": "mpath", "group": "7/8"}
+    resilient = {"type": "resilient", "buckets": 32}
+    own: dict[str, tuple[State, ...]] = {
+        "group": ({}, {"group": "7,3/8,256/9"}, {"group": "6"}, {"group": "9"}),
+        "type": ({}, {"type": "resilient", "buckets": 32}),
+        **each("buckets", 32, 64, also=resilient),
+        **each("idle_timer", 3000, 4000, 0, also=resilient),
+        **each("unbalanced_timer", 3000, 4000, 0, also=resilient),
+    }
+    case = _nexthop_case(ns, base, own, "group 9")
+    words = "ip nexthop replace id 20 group 7/8 type resilient buckets 32 {} 50"
+    by_hand = {name: (words.format(name),) for name in ("idle_timer", "unbalanced_timer")}
+    remade = ("ip nexthop del id 20", "ip nexthop add id 20 group 7/8 type resilient buckets 16")
+    return dataclasses.replace(case, by_hand={**case.by_hand, "type": remade, "buckets": remade, **by_hand})
 
 
 def _rule(ns: str, family: int) -> Case:

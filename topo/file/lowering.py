@@ -28,7 +28,7 @@ _LOWER: Final[dict[str, Callable[[Scope, Space, str, Any, Loc], None]]] = {
     "vxlans": lower_vxlan,
     "interfaces": lower_interface,
 }
-_ROUTING: Final = frozenset({"routes", "rules", "neighbours"})
+_ROUTING: Final = frozenset({"routes", "nexthops", "rules", "neighbours"})
 _FILTERING: Final = frozenset({"nat", "firewall"})
 
 

@@ -9,8 +9,8 @@ from topo.errors import InputError
 from topo.facts import HOST, Check, Fact, Ref
 from topo.file import model
 from topo.file.model.values import endpoint, fwmark, namespace_name, ports, seconds
-from topo.file.routing import outgoing
 from topo.file.scope import Loc, Scope, Space
+from topo.file.ways import outgoing
 from topo.kinds import nft
 
 Targets = tuple[str | None, str | None]

@@ -6,12 +6,13 @@ from typing import Any, Final
 
 from topo.facts import Fact, Ref, link
 from topo.file import model
-from topo.file.addressing import parse_address, parse_prefix
 from topo.file.model.values import PROTOCOLS, fwmark, milliseconds, ports, table
 from topo.file.peers import default_route
 from topo.file.scope import Loc, Scope, Space, path
+from topo.file.ways import Way, outgoing
 from topo.kinds.metrics import METRICS
-from topo.kinds.route import NOWHERE, of_tos
+from topo.kinds.nexthop import members
+from topo.kinds.route import NOWHERE, WAY, of_tos
 from topo.kinds.route import scope as default_scope
 from topo.kinds.rule import key as rule_key
 
@@ -21,20 +22,14 @@ _IN_LOCAL: Final = frozenset({"local", "broadcast", "anycast"})
 _FIRST_PRIORITY: Final = 20_000  # before the main table's rule (32766), behind most of other tools'
 
 
-def outgoing(space: Space, address: str) -> str | None:
-    """The interface of the namespace with the longest prefix that holds `address`; None where there is none."""
-    number, bits = parse_address(address)
-    best, found = -1, None
-    for ifname, (base, length, width) in space.spans():
-        if width == bits and length > best and (base ^ number) >> (bits - length) == 0:
-            best, found = length, ifname
-    return found
-
-
 def lower_routing(scope: Scope, space: Space) -> None:
     section = space.section
-    for what in ("routes", "rules", "neighbours"):
+    for what in ("routes", "nexthops", "rules", "neighbours"):
         scope.count(len(getattr(section, what)), what, (*space.loc, what))
+    if section.nexthops:
+        from topo.file.nexthops import lower_nexthops  # late: few files have any
+
+        lower_nexthops(scope, space)
     for index, route in enumerate(section.routes):
         _Route(scope, space, route, (*space.loc, "routes", index)).lower()
     of_priority: dict[tuple[int, int], list[Fact]] = {}
@@ -73,24 +68,26 @@ def _rare(route: model.Route, family: int) -> dict[str, Any]:
         found["_tos"] = route.tos
     if route.pref not in (None, "medium"):
         found["pref"] = route.pref
-    way = {"type": route.type, "gateway": route.via, "nexthops": route.nexthops}
+    way = {"type": route.type, "gateway": route.via, "nexthops": route.nexthops, "nhid": route.nhid}
     if route.scope not in (None, default_scope(family, way)):
         found["scope"] = route.scope
     return found
 
 
-class _Route:
+class _Route(Way):
     """One route on its way to a fact."""
 
     def __init__(self, scope: Scope, space: Space, route: model.Route, loc: Loc) -> None:
-        self.scope, self.space, self.route, self.loc = scope, space, route, loc
+        super().__init__(scope, space, loc)
+        self.route = route
 
     def lower(self) -> None:
         route = self.route
         hops = route.nexthops
         vias = [route.via] if hops is None else [hop.via for hop in hops]
         if route.to == "default":
-            family = 6 if any(":" in via for via in vias if via) or ":" in (route.src or "") else 4
+            six = any(":" in via for via in vias if via) or ":" in (route.src or "")
+            family = 6 if six or (route.nhid and self.of_nexthop(route.nhid) == 6) else 4
             destination = _ANYWHERE[family]
         else:
             family = 6 if ":" in route.to else 4
@@ -106,6 +103,11 @@ class _Route:
                 self.scope.problems.add((*self.loc, "nexthops"), "in IPv6 every one of several next hops needs `via`")
             if len({hop[:2] for hop in found}) < len(found):
                 self.scope.problems.add((*self.loc, "nexthops"), "one next hop is stated twice")
+        elif route.nhid is not None:
+            attrs = {name: value for name, value in attrs.items() if name not in WAY} | {"nhid": route.nhid}
+            if self.of_nexthop(route.nhid) == 4 and family == 6:
+                message = f"nexthop {route.nhid} leads to IPv4: the kernel takes none such for IPv6 routes"
+                self.scope.problems.add((*self.loc, "nhid"), message)
         elif route.type in NOWHERE:
             attrs["dev"] = None
         else:
@@ -119,54 +121,22 @@ class _Route:
         where = "" if number == 254 else f" in table {route.table}"
         self.scope.add(Fact(ref, attrs), self.loc, f"the route to {route.to}{where} with metric {metric}")
 
+    def of_nexthop(self, number: int) -> int:
+        """The family of a nexthop, 4 where any member of a group has that; 0 where the file does not tell."""
+        facts, ns = self.scope.facts, self.space.name
+        found = facts.get(Ref("nexthop", ns, (number,)))
+        if found is None and self.space.made:
+            hint = f"state it under `nexthops` of {ns}"
+            self.scope.problems.add((*self.loc, "nhid"), f"namespace {ns!r} has no nexthop {number}", hint)
+        if found is None:
+            return 0
+        inside = (facts.get(Ref("nexthop", ns, (one,))) for one, _ in members(found.attrs["group"]))
+        families = {fact.attrs["family"] for fact in (found, *inside) if fact}
+        return 4 if 4 in families else 6
+
     def hop(self, hop: model.NextHop, index: int) -> tuple[str | None, str | None, int, bool]:
         dev = self.device(hop.via, hop.dev, hop.onlink, (*self.loc, "nexthops", index))
         return hop.via, dev, hop.weight, hop.onlink
-
-    def device(self, via: str | None, dev: str | None, onlink: bool, loc: Loc) -> str | None:
-        """The interface of a route; None where the kernel is to find it (or there is an error)."""
-        scope, space = self.scope, self.space
-        if dev is not None and not scope.device(space, dev, (*loc, "dev")):
-            return None
-        if via is None or onlink:
-            return dev
-        number, bits = parse_address(via)
-        if bits == 128 and number >> 118 == 0x3FA:  # link-local, fe80::/10
-            if dev is None:
-                scope.problems.add((*loc, "via"), f"{via} is link-local: `dev` says on which interface")
-            return dev
-        own = {text.partition("/")[0] for _, text in space.addresses()}
-        if via in own:
-            scope.problems.add((*loc, "via"), f"{via} is an address of namespace {space.name!r} itself, no gateway")
-            return dev
-        found = self.on_link(via, dev)
-        if found is None and self.closed(dev):
-            where = f"{dev} of " if dev else ""
-            scope.problems.add(
-                (*loc, "via"),
-                f"no address of {where}namespace {space.name!r} reaches the gateway {via}",
-                "or state `onlink: true`",
-            )
-        return dev or found
-
-    def closed(self, dev: str | None) -> bool:
-        """Whether the file knows every address there is: on `dev`, or in the whole namespace."""
-        if dev is not None and Ref("link", self.space.name, (dev,)) in self.scope.external:
-            return False
-        return dev is not None or self.space.made
-
-    def on_link(self, via: str, dev: str | None) -> str | None:
-        """The interface on which `via` is, by an address or by another route that needs no gateway."""
-        number, bits = parse_address(via)
-        for ifname, (base, length, width) in self.space.spans():
-            if width == bits and dev in (None, ifname) and (base ^ number) >> (bits - length) == 0:
-                return ifname if dev else outgoing(self.space, via)
-        for other in self.space.section.routes:
-            if other.via is None and other.dev is not None and dev in (None, other.dev) and other.to != "default":
-                base, length, width = parse_prefix(other.to)
-                if width == bits and (base ^ number) >> (bits - length) == 0:
-                    return other.dev
-        return None
 
     def source(self, src: str | None) -> None:
         """A source address has to be one of the namespace's, where all of them are known."""

@@ -24,7 +24,9 @@ def lacking(sock: socket.socket, changes: Collection[Change], desired: Desired) 
     rules = [fact.ref for fact in wanted if fact.ref.kind == "rule" and "dscp" in fact.attrs]
     if rules and not _knows_dscp(sock):
         for ref in rules:
-            yield _lacks(f"has no rules by DSCP, which {ref} is", "it needs Linux 6.13; `tos` does for older ones", ref, desired)
+            yield _lacks(
+                f"has no rules by DSCP, which {ref} is", "it needs Linux 6.13; `tos` does for older ones", ref, desired
+            )
 
 
 def _lacks(words: str, hint: str, ref: Ref, desired: Desired) -> Diagnostic:

@@ -14,9 +14,11 @@ from topo.wire import (
     IFADDRMSG,
     IFINFOMSG,
     NDMSG,
+    NHMSG,
     RTM_GETLINK,
     RTM_GETMDB,
     RTM_GETNEIGH,
+    RTM_GETNEXTHOP,
     RTM_GETRULE,
     RTMSG,
     attr_u32,
@@ -36,6 +38,7 @@ ROUTES_BY_HAND: Final = tuple(RTMSG.pack(f, 0, 0, 0, 0, p, 0, 0, 0) for f in _BO
 
 PLAIN: Final = (
     ("rule", RTM_GETRULE, tuple(FIBRULEHDR.pack(f, *(0,) * 6) for f in _BOTH)),
+    ("nexthop", RTM_GETNEXTHOP, (NHMSG.pack(0, 0, 0, 0),)),
     ("neighbour", RTM_GETNEIGH, tuple(NDMSG.pack(f, 0, 0, 0, 0) for f in _BOTH)),
     ("bridge_vlan", RTM_GETLINK, (BRIDGE_VLANS,)),
     ("mdb", RTM_GETMDB, (BR_PORT_MSG.pack(AF_BRIDGE, 0),)),

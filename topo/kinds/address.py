@@ -252,9 +252,11 @@ def takes(change: Change, live: Live) -> Iterable[Ref]:
 
 
 def _needs_ipv4(fact: Fact) -> bool:
-    """Whether fib_disable_ip (net/ipv4/fib_frontend.c) takes it from its link: routes and neighbours."""
+    """Whether fib_disable_ip (net/ipv4/fib_frontend.c) takes it from its link: routes, but by nexthops, and neighbours."""
     kind, key = fact.ref.kind, fact.ref.key
-    return (kind == "route" and key[0] == 4) or (kind == "neighbour" and ":" not in key[1])
+    return (kind == "route" and key[0] == 4 and not fact.attrs.get("nhid")) or (
+        kind == "neighbour" and ":" not in key[1]
+    )
 
 
 def _is_ipv4(fact: Fact) -> bool:

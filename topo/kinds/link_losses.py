@@ -66,12 +66,12 @@ def _interrupted(*ends: Mapping[str, Any]) -> bool:
 
 
 def _drops_when_down(fact: Fact) -> bool:
-    """Routes, but those with a next hop elsewhere; IPv6 addresses; and neighbours, permanent ones as well."""
+    """Routes, but those with a next hop elsewhere; nexthops; IPv6 addresses; and neighbours, permanent ones as well."""
     kind = fact.ref.kind
     if kind == "route":
         devices = {hop[1] for hop in fact.attrs.get("nexthops") or ()}
         return len(devices) < 2
-    return kind == "neighbour" or (kind == "address" and _is_ipv6(fact))
+    return kind in ("neighbour", "nexthop") or (kind == "address" and _is_ipv6(fact))
 
 
 def _is_ipv6(fact: Fact) -> bool:

@@ -13,6 +13,7 @@ from topo.kinds.link_kinds import LINK_KINDS
 from topo.kinds.mdb import MDB
 from topo.kinds.namespace import NAMESPACE
 from topo.kinds.neighbour import NEIGHBOUR
+from topo.kinds.nexthop import NEXTHOP
 from topo.kinds.nft import NFT
 from topo.kinds.port import PORT
 from topo.kinds.route import ROUTE
@@ -24,7 +25,7 @@ from topo.kinds.wg import WIREGUARD_DEVICE, WIREGUARD_PEER
 KINDS: Final[dict[str, Kind]] = {
     kind.name: kind
     for kind in (
-        *(NAMESPACE, LINK, PORT, BRIDGE_VLAN, ADDRESS, SYSCTL, ROUTE, RULE, NEIGHBOUR, FDB, SHAPING, NFT),
+        *(NAMESPACE, LINK, PORT, BRIDGE_VLAN, ADDRESS, SYSCTL, NEXTHOP, ROUTE, RULE, NEIGHBOUR, FDB, SHAPING, NFT),
         *(MDB, WIREGUARD_DEVICE, WIREGUARD_PEER),
     )
 }

@@ -46,7 +46,8 @@ NOWHERE: Final = {"blackhole": 6, "unreachable": 7, "prohibit": 8, "throw": 9}  
 TYPES: Final = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5, **NOWHERE}
 SCOPES: Final = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}  # RT_SCOPE_*
 PREFERENCES: Final = {"medium": 0, "high": 1, "low": 3}  # ICMPV6_ROUTER_PREF_*
-RARE: Final = frozenset({"scope", "pref", *metrics.METRICS})
+WAY: Final = frozenset({"gateway", "dev", "nexthops", "onlink"})
+RARE: Final = frozenset({"nhid", "scope", "pref", *metrics.METRICS})
 _TYPE_NAMES: Final = {number: name for name, number in TYPES.items()}
 _RT_TABLE_COMPAT = 252
 _PLAIN: Final = frozenset({RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE})
@@ -79,8 +80,8 @@ def _next_hop(family: int, hop: NextHop, ns: str, env: Env) -> bytes:
 
 def _way(ref: Ref, attrs: Mapping[str, Any], env: Env) -> bytes:
     """Where the route leads."""
-    if "_nhid" in attrs:
-        return attr_u32(RTA_NH_ID, attrs["_nhid"])
+    if attrs.get("nhid"):
+        return attr_u32(RTA_NH_ID, attrs["nhid"])
     if hops := attrs.get("nexthops"):
         return attr(RTA_MULTIPATH, b"".join(_next_hop(ref.key[0], hop, ref.ns, env) for hop in hops))
     way = _gateway(ref.key[0], attrs["gateway"]) if attrs.get("gateway") else b""
@@ -93,7 +94,7 @@ def scope(family: int, attrs: Mapping[str, Any]) -> str:
         return "global"
     if attrs["type"] != "unicast":
         return "host" if attrs["type"] == "local" else "link"
-    direct = not (attrs.get("gateway") or attrs.get("nexthops") or "_nhid" in attrs)
+    direct = not (attrs.get("gateway") or attrs.get("nexthops") or attrs.get("nhid"))
     return "link" if direct else "global"
 
 
@@ -123,7 +124,8 @@ def encode(op: Op, env: Env) -> list[Rtnl]:
     )
     body = header + (attr(RTA_DST, pack_ip(network)) if int(length) else b"")
     body += (attr_u32(RTA_PRIORITY, metric) if metric else b"") + (attr_u32(RTA_TABLE, table) if table > 255 else b"")
-    body += _way(ref, attrs, env)
+    if not (deleting and attrs.get("nhid")):  # which may be gone: EINVAL
+        body += _way(ref, attrs, env)
     if deleting:  # the protocol and the way are in it, so that no other's route is hit
         return [Rtnl(ref.ns, RTM_DELROUTE, 0, body)]
     if attrs.get("src"):
@@ -152,7 +154,7 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
     attrs = _decode_way(found, flags, view)
     if attrs is None:
         return ()
-    name = _TYPE_NAMES[type_]
+    name = "unicast" if "nhid" in attrs else _TYPE_NAMES[type_]  # blackhole is its nexthop's
     if name in NOWHERE:
         attrs["dev"] = None  # IPv6 shows lo
     attrs["type"], attrs["_protocol"] = name, protocol
@@ -162,9 +164,9 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
         attrs["_tos"] = tos
         key += of_tos(tos)
     rare = dict(_decode_rare(number, found, attrs, scoped))
-    if not rare:
+    if not rare and "nhid" not in attrs:
         attrs["mtu"] = None
-    return (Fact(Ref("route", view.ns, key), attrs | rare, _origin(protocol)),)
+    return (Fact(Ref("route", view.ns, key), attrs | rare, origin(protocol)),)
 
 
 def of_tos(tos: int) -> tuple[str, ...]:
@@ -198,7 +200,7 @@ def decode_alike(block: Block, view: View) -> list[Fact] | None:
     if len(values[RTA_DST][0]) != size or (gateways and len(gateways[0]) not in (4, 16)):
         return None
     table, metric = (int(U32.unpack(each.pop())) for each in (tables, metrics))
-    ns, onlink, origin = view.ns, bool(flags & RTNH_F_ONLINK), _origin(protocol)
+    ns, onlink, made_by = view.ns, bool(flags & RTNH_F_ONLINK), origin(protocol)
     ways = map(unpack_ip, gateways) if gateways else repeat(None, found.number)
     return [
         new_fact((
@@ -207,13 +209,14 @@ def decode_alike(block: Block, view: View) -> list[Fact] | None:
                 "gateway": way, "dev": names[device], "nexthops": None, "onlink": onlink, "type": "unicast",
                 "_protocol": protocol, "src": None, "mtu": None,
             },
-            origin,
+            made_by,
         ))
         for dst, way, device in zip(map(unpack_ip, values[RTA_DST]), ways, values[RTA_OIF], strict=True)
     ]  # fmt: skip
 
 
-def _origin(protocol: int) -> str:
+def origin(protocol: int) -> str:
+    """Who put it there, by RTPROT_*."""
     return TAGGED if protocol == PROTOCOL else STATIC if protocol in _BY_HAND else FOREIGN
 
 
@@ -234,7 +237,7 @@ def _decode_way(found: Mapping[int, bytes], flags: int, view: View) -> dict[str,
     """The attributes that say where a route leads; None where it leads out of a link that is not there (any more)."""
     attrs: dict[str, Any] = {"gateway": None, "dev": None, "nexthops": None, "onlink": bool(flags & RTNH_F_ONLINK)}
     if nhid := _u32(found, RTA_NH_ID, 0):
-        attrs["_nhid"] = nhid
+        attrs["nhid"] = nhid
     if RTA_MULTIPATH in found:
         attrs["nexthops"] = tuple(_decode_next_hops(found[RTA_MULTIPATH], view))
         attrs["onlink"] = False
@@ -263,6 +266,8 @@ def compare(desired: Fact, live: Fact) -> tuple[str, ...]:
     stated = desired.attrs
     differing = stated_differences(desired, live)
     differing += tuple(sorted(name for name in live.attrs if name in RARE and name not in stated and live.attrs[name]))
+    if stated.get("nhid"):  # the way is its nexthop's
+        return tuple(name for name in differing if name not in WAY)
     if "nexthops" in differing and _same_hops(desired.attrs["nexthops"] or (), live.attrs["nexthops"] or ()):
         return tuple(name for name in differing if name != "nexthops")
     return differing
@@ -283,12 +288,14 @@ def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
     """The links that it leads out of, its source address, and what makes its gateways reachable."""
     needed = list(links_of(fact))
     attrs, ns = fact.attrs, fact.ref.ns
+    if attrs.get("nhid"):
+        needed.append(Ref("nexthop", ns, (attrs["nhid"],)))
     if attrs.get("src"):
         needed += _owners(attrs["src"], desired.within(ns, "address"))
     hops = attrs.get("nexthops") or ((attrs.get("gateway"), attrs.get("dev"), 1, attrs.get("onlink")),)
     for gateway, dev, _, onlink in hops:
         if gateway and not onlink:
-            needed += _reaching(fact, gateway, dev, desired)
+            needed += reaching(fact, gateway, dev, desired)
         elif gateway and dev:  # the kernel wants the family to be alive on the link
             needed += [f.ref for f in desired.on(link(ns, dev), "address")]
     return dict.fromkeys(needed)
@@ -298,7 +305,7 @@ def _owners(ip: str, addresses: Iterable[Fact]) -> Iterator[Ref]:
     return (fact.ref for fact in addresses if fact.ref.key[1].partition("/")[0] == ip)
 
 
-def _reaching(fact: Fact, gateway: str, dev: str | None, desired: DesiredView) -> Iterator[Ref]:
+def reaching(fact: Fact, gateway: str, dev: str | None, desired: DesiredView) -> Iterator[Ref]:
     """Addresses and direct routes (of the same namespace, on `dev` where it is stated) that the gateway is within."""
     ns = fact.ref.ns
     for other in desired.near(ns, dev, _spans):
@@ -314,7 +321,7 @@ def _spans(fact: Fact) -> bool:
     """Whether a gateway can be within this: an address, or a direct route."""
     kind, attrs = fact.ref.kind, fact.attrs
     return kind == "address" or (
-        kind == "route" and attrs["type"] == "unicast" and not (attrs["gateway"] or attrs["nexthops"])
+        kind == "route" and attrs["type"] == "unicast" and not any(map(attrs.get, ("gateway", "nexthops", "nhid")))
     )
 
 

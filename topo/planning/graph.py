@@ -15,6 +15,7 @@ from topo.errors import CycleError
 from topo.facts import BELOW, Desired, Fact, Facts, Live, Ref, lasting, link, links_of, namespace
 from topo.kinds.address import deleted_first
 from topo.kinds.kind import nothing
+from topo.kinds.nexthop import used
 from topo.kinds.registry import KINDS, LINK_KINDS
 from topo.kinds.veth import leads
 from topo.planning import underlay
@@ -248,24 +249,24 @@ def handing_over(order: Ordering) -> Edges:
 
 
 def updates_of_links(order: Ordering) -> Edges:
-    """What is deleted from a link goes before the link is changed, but for what is handed over."""
+    """What is deleted from a link, or a nexthop, goes before that is changed, but for what is handed over."""
     nics = {order.ops[i].ref for steps in order.handovers for step in steps for i in step}
     for i, _, fact in order.deleted():
-        for below in links_of(fact):
+        for below in (*links_of(fact), *used(fact)):
             j = order.makes.get(below)
             if j is not None and below not in nics and order.ops[j].old is not None:
                 yield i, j
 
 
 def moved_routes(order: Ordering) -> Edges:
-    """A route leaves its link before the link or its addresses go."""
+    """A route leaves its link before the link or its addresses go; and its nexthop, as a group does, before that goes."""
     gone = order.on_link("address", (DELETE,))
     for i, op, fact in order.made():
-        if op.verb == UPDATE and op.ref.kind == "route" and op.old is not None:
-            for below in set(links_of(op.old)) - set(links_of(fact)):
+        if op.verb == UPDATE and op.ref.kind in ("route", "nexthop") and op.old is not None:
+            for below in {*links_of(op.old), *used(op.old)} - {*links_of(fact), *used(fact)}:
                 yield from ((i, j) for j in gone.get(below, ()))
-                if below in order.breaks:
-                    yield i, order.breaks[below]
+                if (j := order.breaks.get(below, order.cause.get(below))) is not None:
+                    yield i, j
 
 
 def sysctls_first(order: Ordering) -> Edges:

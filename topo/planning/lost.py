@@ -9,11 +9,13 @@ from topo.changes import AGAIN, CREATE, DELETE, REPLACE, UPDATE, Change
 from topo.facts import FOREIGN, Fact, Facts, Live, Ref, links_of, namespace
 from topo.kinds.address import flushed
 from topo.kinds.kind import nothing
+from topo.kinds.nexthop import used
 from topo.kinds.registry import KINDS
 from topo.planning.compare import changed
 from topo.planning.ownership import attached
 
 _FIRST = {"namespace": 0, "link": 1}
+_WAYS = ("route", "nexthop")
 _LOOPBACK = {("lo", "127.0.0.1/8"), ("lo", "::1/128")}
 
 
@@ -121,12 +123,16 @@ class _Closure:
                 self._release(ref)
 
     def _leaves(self, ref: Ref, have: Fact) -> bool:
-        """Whether it is a route that moves to a link which stays: it does so before its old one goes."""
+        """Whether it is a route or group that moves to a link or nexthop which stays, before its old one goes."""
         planned = self.found.get(ref)
-        if ref.kind != "route" or planned is None or planned.action != UPDATE or planned.desired is None:
+        if ref.kind not in _WAYS or planned is None or planned.desired is None:
             return False
-        there = links_of(planned.desired)
-        return there != links_of(have) and all(self._stays(below) for below in there)
+        if planned.action == REPLACE and ref.kind == "nexthop":  # a group may outlive one that it has
+            return True
+        if planned.action != UPDATE:
+            return False
+        there, was = ((*links_of(fact), *used(fact)) for fact in (planned.desired, have))
+        return there != was and all(self._stays(below) for below in there)
 
     def _stays(self, ref: Ref) -> bool:
         """Whether a link is there after the run without having been taken down by it."""

@@ -8,7 +8,7 @@ from topo.errors import Diagnostic, InputError
 from topo.facts import FOREIGN, HOST, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, links_of, namespace
 from topo.planning.underlay import moves
 
-BY_PROTOCOL: Final = frozenset({"route", "address", "rule", "neighbour"})
+BY_PROTOCOL: Final = frozenset({"route", "address", "rule", "neighbour", "nexthop"})
 """Kinds whose live facts tell by a protocol number who made them."""
 
 _SETTINGS: Final = frozenset({"port", "bridge_vlan", "mdb", "shaping", "fdb", "neighbour"})
@@ -76,6 +76,8 @@ class Ownership:
             return ""  # its name was for the last file, and topo is to make one now
         if ref.kind in ("link", "namespace"):
             return what(have)
+        if ref.kind == "nexthop" and have.origin == FOREIGN and ref not in self.stated:
+            return what(have)  # wherever it is: routes of its maker's go by it
         if ref.kind not in BY_PROTOCOL or ref in self.stated or self.place(have) or self._moves(have):
             return ""
         if have.origin == TAGGED and not differs:
@@ -121,7 +123,7 @@ class Ownership:
     def _on_own_place(self, have: Fact) -> bool:
         below = links_of(have)
         if not below:
-            return have.ref.kind in ("route", "rule") and self.namespace(have.ref.ns)
+            return have.ref.kind in ("route", "rule", "nexthop") and self.namespace(have.ref.ns)
         return any(map(self.link, below))
 
 

@@ -160,7 +160,7 @@ def _moved(fact: Fact, names: Names) -> Fact:
         return Fact(names.get(ref, ref), _moved_link(fact.attrs, ns, names, name), fact.origin)
     if ref.kind in ON_LINK:
         return fact._replace(ref=Ref(ref.kind, ns, (name(ref.key[0]), *ref.key[1:])))
-    if ref.kind == "route":
+    if ref.kind in ("route", "nexthop"):
         hops = fact.attrs.get("nexthops")
         if hops:
             hops = tuple((hop[0], name(hop[1]), *hop[2:]) for hop in hops)

@@ -55,7 +55,7 @@ def _moved(fact: Fact, bridge: Ref, nic: Ref) -> Fact | None:
         return Fact(Ref(kind, ns, (ifname, *key[1:])), {**attrs, **({"nodad": True} if ":" in key[1] else {})})
     if kind == "neighbour" and moves(fact):
         return Fact(Ref(kind, ns, (ifname, *key[1:])), {"lladdr": fact.attrs["lladdr"]})
-    if kind == "route":
+    if kind == "route" and not fact.attrs.get("nhid"):  # the way of such a one is its nexthop's
         attrs = {**stated(fact.attrs), **_way(fact, nic.key[0], ifname)}
         if fact.origin == FOREIGN:
             attrs["_protocol"] = fact.attrs["_protocol"]

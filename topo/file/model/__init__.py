@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from topo.file.model.interfaces import Interface
     from topo.file.model.links import Link
     from topo.file.model.nat import Dnat, Masquerade, Match, Publish, Snat
+    from topo.file.model.nexthops import NexthopObject
     from topo.file.model.rules import Neighbour, NextHop, Route, Rule
     from topo.file.model.sections import Defaults, Firewall, Namespace, Nat, Section
     from topo.file.model.settings import PortSettings, PortVlans, Settings
@@ -32,6 +33,7 @@ _MODULES: Final = {
     "interfaces": ("Interface",),
     "links": ("Link",),
     "nat": ("Dnat", "Masquerade", "Match", "Publish", "Snat"),
+    "nexthops": ("NexthopObject",),
     "rules": ("Neighbour", "NextHop", "Route", "Rule"),
     "sections": ("Defaults", "Firewall", "Namespace", "Nat", "Section"),
     "settings": ("PortSettings", "PortVlans", "Settings"),
@@ -44,7 +46,8 @@ _HOMES: Final = {name: module for module, names in _MODULES.items() for name in 
 
 __all__ = [
     "Bridge", "BridgeEnd", "Chain", "Check", "Defaults", "Dnat", "Entry", "Firewall", "FirewallRule", "Interface",
-    "InterfaceEnd", "Link", "Masquerade", "Match", "Namespace", "Nat", "Neighbour", "NextHop", "Peer", "Port",
+    "InterfaceEnd", "Link", "Masquerade", "Match", "Namespace", "Nat", "Neighbour", "NextHop",
+    "NexthopObject", "Peer", "Port",
     "PortSettings", "PortVlans", "Publish", "Route", "Rule", "Section", "Settings", "Snat", "Source", "Topology", "Vxlan",
 ]  # fmt: skip
 

@@ -91,6 +91,9 @@ class Route(Metrics):
     dev: Ifname | None = Field(None, description="the interface; unset, the one with an address that reaches `via`")
     onlink: StrictBool = Field(False, description="take the gateway for reachable on `dev`, whatever its address")
     nexthops: Annotated[list[NextHop], Field(min_length=1)] | None = Field(None, description="several ways at once")
+    nhid: Positive | None = Field(
+        None, description="the way that is stated under the namespace's `nexthops`, by its id"
+    )
     type: Literal[
         "unicast", "local", "broadcast", "anycast", "multicast", "blackhole", "unreachable", "prohibit", "throw"
     ] = Field(
@@ -107,7 +110,8 @@ class Route(Metrics):
     src: Ip | None = Field(None, description="the preferred source address")
     tos: U8 | None = Field(None, description="for packets of this TOS only (IPv4), a multiple of 4")
     scope: Literal["global", "site", "link", "host"] | None = Field(
-        None, description="how far its destination is (IPv4); unset, link without a gateway, host for local, else global"
+        None,
+        description="how far its destination is (IPv4); unset, link without a gateway, host for local, else global",
     )
     pref: Literal["low", "medium", "high"] | None = Field(
         None, description="its preference among routers (IPv6, RFC 4191); unset, medium"
@@ -115,17 +119,21 @@ class Route(Metrics):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        ways = [name for name in ("via", "dev", "nexthops") if getattr(self, name) is not None]
+        ways = [name for name in ("via", "dev", "nexthops", "nhid") if getattr(self, name) is not None]
         if self.type in NOWHERE and ways:
             raise wrong(f"a {self.type} route leads nowhere: `{ways[0]}` has no meaning", ways[0])
         if self.type not in NOWHERE and not ways:
-            raise ValueError("a route needs `via`, `dev` or `nexthops`")
+            raise ValueError("a route needs `via`, `dev`, `nexthops` or `nhid`")
         if self.type in ("local", "broadcast", "anycast") and ways != ["dev"]:
             raise wrong(f"a {self.type} route has a `dev` only: what it leads to is here", ways[0])
         if self.tos and self.tos & 3:
             raise wrong("the two lowest bits of a TOS are for ECN: state a multiple of 4", "tos", value=self.tos)
+        if self.nhid is not None and len(ways) > 1:
+            raise wrong(f"`nhid` is all of the way: `{ways[0]}` is the nexthop's", ways[0])
         if self.nexthops is not None and len(ways) > 1:
             raise wrong(f"`nexthops` holds every way: state `{ways[0]}` there", ways[0])
+        if self.nhid is not None and self.type != "unicast":
+            raise wrong(f"a {self.type} route has no nexthop", "nhid", value=self.nhid)
         if self.onlink and (self.via is None or self.dev is None):
             raise wrong("`onlink` needs `via` and `dev`", "onlink", value=True)
         self._one_family()
@@ -180,7 +188,9 @@ class Rule(Entry):
         None,
         description="the routing table to look up: main, default, local, a number, or a name of /etc/iproute2/rt_tables",
     )
-    l3mdev: Literal[True] | None = Field(None, description="look up the table of the VRF that it came in by or goes out of")
+    l3mdev: Literal[True] | None = Field(
+        None, description="look up the table of the VRF that it came in by or goes out of"
+    )
     goto: U32 | None = Field(None, description="go on with the rules from this priority, which is behind its own")
     suppress_prefixlength: Annotated[StrictInt, Field(ge=0, le=128)] | None = Field(
         None, description="pass over what the table finds with a prefix this short"
@@ -201,7 +211,17 @@ class Rule(Entry):
             if getattr(self, name) is not None and what[0] not in ("table", "l3mdev"):
                 raise wrong(f"`{name}` needs a `table`", name)
         for name in ("sport", "dport"):
-            if getattr(self, name) is not None and self.ipproto not in ("tcp", "udp", "sctp", "dccp", None, 6, 17, 33, 132):
+            if getattr(self, name) is not None and self.ipproto not in (
+                "tcp",
+                "udp",
+                "sctp",
+                "dccp",
+                None,
+                6,
+                17,
+                33,
+                132,
+            ):
                 raise wrong(f"the protocol {self.ipproto} has no ports", name)
         if self.tos and self.tos & 3:
             raise wrong("the two lowest bits of a TOS are for ECN: state a multiple of 4", "tos", value=self.tos)

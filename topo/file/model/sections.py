@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from topo.file.model.firewall import Chain
     from topo.file.model.interfaces import Interfaces
     from topo.file.model.nat import Dnats, Masquerades, Publishes, Snats
+    from topo.file.model.nexthops import Nexthops
     from topo.file.model.rules import Neighbours, Routes, Rules
     from topo.file.model.source import Source
     from topo.file.model.vxlans import Vxlans
@@ -38,6 +39,7 @@ else:
     Publishes = later("topo.file.model.nat", "Publishes")
     Snats = later("topo.file.model.nat", "Snats")
     Neighbours = later("topo.file.model.rules", "Neighbours")
+    Nexthops = later("topo.file.model.nexthops", "Nexthops")
     Routes = later("topo.file.model.rules", "Routes")
     Rules = later("topo.file.model.rules", "Rules")
     Source = later("topo.file.model.source", "Source")
@@ -104,6 +106,9 @@ class Section(Entry):
         default_factory=nothing, description="interfaces of other kinds by name, and existing ones"
     )
     routes: Routes = Field(default_factory=no_entries, description="routes")
+    nexthops: Nexthops = Field(
+        default_factory=no_entries, description="nexthop objects and groups of them, which routes name by `nhid`"
+    )
     rules: Rules = Field(default_factory=no_entries, description="policy routing rules")
     neighbours: Neighbours = Field(default_factory=no_entries, description="permanent neighbour entries")
     nat: Nat = Field(default_factory=no_nat, description="network address translation")

@@ -268,7 +268,11 @@ def _named_tables() -> dict[str, int]:
         for file in (*sorted(Path(f"{place}.d").glob("*.conf"), reverse=True), place):
             lines = file.read_text(errors="replace").splitlines() if file.is_file() else ()
             words = [line.split("#")[0].split() for line in lines]
-            found.update((name, int(number, 0)) for number, name in filter(lambda w: len(w) == 2, words) if _NUMBER.fullmatch(number))
+            found.update(
+                (name, int(number, 0))
+                for number, name in filter(lambda w: len(w) == 2, words)
+                if _NUMBER.fullmatch(number)
+            )
     return found
 
 
