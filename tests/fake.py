@@ -391,7 +391,7 @@ def _refuse(number: int, ref: Ref, words: str = "") -> None:
 def _hops(attrs: Mapping[str, Any]) -> list[tuple[str | None, str, bool]]:
     """(gateway, device, onlink) of each way that a route goes."""
     if hops := attrs.get("nexthops"):
-        return [(gateway, dev, onlink) for gateway, dev, _, onlink in hops]
+        return [(gateway, dev, onlink) for gateway, dev, _, onlink, *_ in hops]
     return [(attrs.get("gateway"), attrs["dev"], bool(attrs.get("onlink")))] if attrs.get("dev") else []
 
 

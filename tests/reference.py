@@ -43,7 +43,19 @@ PAGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "routing.md": (
         "Routes, rules and neighbours",
-        ("Route", "NextHop", "NexthopObject", "Member", "Rule", "Neighbour"),
+        (
+            "Route",
+            "NextHop",
+            "NexthopObject",
+            "Member",
+            "Encap",
+            "MplsEncap",
+            "IpEncap",
+            "Seg6Encap",
+            "Seg6Local",
+            "Rule",
+            "Neighbour",
+        ),
     ),
     "nat.md": (
         "NAT and firewall",

@@ -31,6 +31,7 @@ def object_cases(ns: str) -> dict[str, Case]:
         "address-ipv6": _address(ns, "fd09:7::{}/{}"),
         "route": _route(ns),
         "route-ipv6": _route_ipv6(ns),
+        "route-mpls": _route_mpls(ns),
         "nexthop": _nexthop(ns),
         "nexthop-ipv6": _nexthop_ipv6(ns),
         "nexthop-group": _nexthop_group(ns),
@@ -302,7 +303,7 @@ def _route(ns: str) -> Case:
     base = {**_UNICAST, "gateway": "10.9.0.254", "dev": "u0"}
     one = (("10.9.0.254", "u0", 1, False), ("10.9.0.253", "u0", 2, False))
     two = (("10.9.0.254", "u0", 1, False), ("10.9.5.253", "u5", 1, False))
-    three = (("192.0.2.7", "u0", 7, True), ("fd09:5::7", "u5", 1, False))
+    three = (("192.0.2.7", "u0", 7, True), ("fd09:5::7", "u5", 1, False, "ip6 id 7 dst fd00::2 hoplimit 9 tc 4"))
     own: dict[str, tuple[State, ...]] = {
         "type": _types("broadcast", "multicast"),
         **each("gateway", "10.9.0.254", "10.9.0.253", None, "fd09::254"),
@@ -314,9 +315,13 @@ def _route(ns: str) -> Case:
         **each("tos", 16, 8, 0),
         "scope": ({"scope": None}, {"scope": "site"}, {"scope": "host", "gateway": None}),
         "nhid": ({}, {"nhid": 3, **_NOWHERE}, {"nhid": 4, **_NOWHERE}),
+        **each("encap", "ip id 7 dst 10.0.0.2 ttl 9", "ip dst 10.0.0.2 tos 8", "seg6 mode encap segs fd09::7", None),
         **_METRICS,
     }
     return _route_case(ns, 4, base, own)
+
+
+_LOCAL = ("seg6local action End", "seg6local action End.T table 254", "seg6local action End.DX4 nh4 10.9.0.2")
 
 
 def _route_ipv6(ns: str) -> Case:
@@ -331,11 +336,23 @@ def _route_ipv6(ns: str) -> Case:
         "onlink": ({"onlink": True, "gateway": "fd77::1"}, {}),
         **each("src", "fd09::1", "fd09::9", None),
         **each("mtu", 1300, 1290, None),
+        **each("encap", "seg6 mode inline segs fd09::7,fd09::8", "seg6 mode encap segs fd09::7", *_LOCAL, None),
         **each("pref", "high", "low", None),
         "nhid": ({}, {"nhid": 3, **_NOWHERE}, {"nhid": 4, **_NOWHERE}),
         **{name: _METRICS[name] for name in ("advmss", "hoplimit", "congctl", "lock")},  # all are one code for both
     }
     return _route_case(ns, 6, base, own)
+
+
+def _route_mpls(ns: str) -> Case:
+    case = _route_case(
+        ns,
+        4,
+        {**_UNICAST, "gateway": "10.9.0.254", "dev": "u0"},
+        each("encap", "mpls 100/200", "mpls 16", "mpls 7 ttl 9", None),
+    )
+    own = {"encap": case.attributes["encap"]}
+    return dataclasses.replace(case, attributes=own, by_hand={"encap": case.by_hand["encap"]}, full=True)
 
 
 def ends(ns: str) -> tuple[Fact, ...]:

@@ -442,7 +442,7 @@ _UNITS = {"bit": 1 / 8, "Kbit": 1000 / 8, "Mbit": 1e6 / 8, "Gbit": 1e9 / 8, "b":
 def _route(fact: Fact) -> Seen | None:
     family, table, dst, metric, *tos = fact.ref.key
     words = ["ip", f"-{family}", "-d", "-N", "-j", "route", "show", "table", str(table)]
-    for route in read_json(fact.ref.ns, *words):
+    for route in _routes(fact.ref.ns, *words):
         same = int(route.get("tos", "0"), 16) == (int(tos[0].removeprefix("tos "), 16) if tos else 0)
         if route.get("protocol") not in ("kernel", "2") and _key(route, family) == (dst, metric) and same:
             seen = _route_attributes(route)
@@ -472,13 +472,49 @@ _TYPES = {
 }  # fmt: skip
 
 
+def _routes(ns: str, *words: str) -> list[Seen]:
+    """Of an encapsulation iproute2 writes the parts among those of the route, by the same names: here they are one."""
+
+    def apart(pairs: list[tuple[str, Any]]) -> Seen:
+        found: Seen = {}
+        inner: Seen | None = None
+        for name, value in pairs:
+            if name == "encap":
+                inner = found[name] = {"encap": value}
+            elif inner is not None and name not in ("gateway", "via", "dev"):
+                inner[name] = value
+            else:
+                inner, found[name] = None, value
+        return found
+
+    parsed: list[Seen] = json.loads(output(ns, *words), object_pairs_hook=apart)
+    return parsed
+
+
+def _encapsulation(way: Seen) -> tuple[str, ...]:
+    """In the words of topo.kinds.encap: what is nothing is left out."""
+    if "encap" not in way:
+        return ()
+    inner = dict(way["encap"])
+    kind = inner.pop("encap")
+    if kind == "mpls":
+        stack = inner["dst"] if isinstance(inner["dst"], str) else "/".join(str(hop["label"]) for hop in inner["dst"])
+        return (f"mpls {stack}" + (f" ttl {inner['ttl']}" if "ttl" in inner else ""),)
+    names = ("action", "mode", "segs", "id", "dst", "src", "ttl", "tos", "hoplimit", "tc", "table", "nh4", "nh6")
+    shown = {name: inner[name] for name in names if inner.get(name) not in (None, 0, "0.0.0.0", "::")}
+    if "segs" in shown:
+        shown["segs"] = ",".join(segment for segment in shown["segs"] if segment != "::")
+    return (" ".join([kind, *(f"{name} {value}" for name, value in shown.items())]),)
+
+
 def _route_attributes(route: Seen) -> Seen:
     kind = {str(number): name for name, number in _TYPES.items()}
     shown = str(route.get("type", "unicast"))
     type_ = kind.get(shown, shown)
     metrics: Seen = next(iter(route.get("metrics", ())), {})
     hops = tuple(
-        (_gateway(hop), hop["dev"], hop["weight"], "onlink" in hop["flags"]) for hop in route.get("nexthops", ())
+        (_gateway(hop), hop["dev"], hop["weight"], "onlink" in hop["flags"], *_encapsulation(hop))
+        for hop in route.get("nexthops", ())
     )
     return {
         "type": "unicast" if "nhid" in route else type_,
@@ -495,6 +531,7 @@ def _route_attributes(route: Seen) -> Seen:
         "scope": {"200": "site", "254": "host"}.get(route["scope"]),
         "pref": None if route.get("pref") == "medium" else route.get("pref"),
         "nhid": route.get("nhid"),
+        "encap": next(iter(_encapsulation(route)), None),
         "_tos": int(route.get("tos", "0"), 16),
     }
 

@@ -110,6 +110,23 @@ def _policy_routing(host: Host) -> None:
     assert host.routes("router", "table", "100")[0]["gateway"] == "192.0.2.1"
 
 
+def _ecmp_nexthops(host: Host) -> None:
+    assert {route["nhid"] for route in host.routes("router", "proto", "116")} == {1000}
+    for side in ("left", "right"):
+        host.serve(side, 8000, side)
+    answers = {host.fetch("client", "http://203.0.113.9:8000/").split()[0] for _ in range(24)}
+    assert answers == {"left", "right"}
+
+
+def _srv6(host: Host) -> None:
+    host.serve("right", 8000, "right")
+    assert host.fetch("left", "http://10.86.2.2:8000/") == "right ::ffff:10.86.1.2"
+    encaps = {route.get("action") or route.get("mode") for ns in ("edge1", "edge2") for v in ("-4", "-6")
+              for route in host.ip_json(ns, v, "route") if "encap" in route}  # fmt: skip
+    assert encaps == {"encap", "End.DX4"}
+    assert host.ip_json("core", "-4", "route") == [], "the core knows of no IPv4"
+
+
 def _macvlan(host: Host) -> None:
     for ns in ("a", "b"):
         info = host.link(ns, "eth0")["linkinfo"]
@@ -258,6 +275,8 @@ WITNESSES: dict[str, Callable[[Host], None]] = {
     "macvlan": _macvlan,
     "nat": _nat,
     "policy-routing": _policy_routing,
+    "ecmp-nexthops": _ecmp_nexthops,
+    "srv6": _srv6,
     "rate-limit": _rate_limit,
     "routers": _routers,
     "shared-namespace": _shared_namespace,

@@ -80,6 +80,7 @@ class _Route(Way):
     def __init__(self, scope: Scope, space: Space, route: model.Route, loc: Loc) -> None:
         super().__init__(scope, space, loc)
         self.route = route
+        self.wraps: Loc = ()  # where the file states an encapsulation
 
     def lower(self) -> None:
         route = self.route
@@ -114,12 +115,25 @@ class _Route(Way):
             dev = self.device(route.via, route.dev, route.onlink, self.loc)
             if dev is not None:
                 attrs["dev"] = dev
+            for words in self.wrapped(route, self.loc):
+                attrs["encap"] = words
         self.source(route.src)
         metric = _METRIC[family] if route.metric is None else route.metric
         number = table(route.table or ("local" if route.type in _IN_LOCAL else "main"))
         ref = Ref("route", self.space.name, (family, number, destination, metric, *of_tos(route.tos or 0)))
+        if self.wraps:
+            self.scope.paths[ref] = path(self.wraps)
+            if family == 4 and "seg6local" in str(attrs):
+                self.scope.problems.add(self.wraps, "seg6local is for IPv6 routes: its destination is the segment")
         where = "" if number == 254 else f" in table {route.table}"
         self.scope.add(Fact(ref, attrs), self.loc, f"the route to {route.to}{where} with metric {metric}")
+
+    def wrapped(self, of: model.Route | model.NextHop, loc: Loc) -> tuple[str, ...]:
+        """The encapsulation, where there is one, in words."""
+        if of.encap is None:
+            return ()
+        self.wraps = (*loc, "encap")
+        return (of.encap.words(),)
 
     def of_nexthop(self, number: int) -> int:
         """The family of a nexthop, 4 where any member of a group has that; 0 where the file does not tell."""
@@ -134,9 +148,9 @@ class _Route(Way):
         families = {fact.attrs["family"] for fact in (found, *inside) if fact}
         return 4 if 4 in families else 6
 
-    def hop(self, hop: model.NextHop, index: int) -> tuple[str | None, str | None, int, bool]:
+    def hop(self, hop: model.NextHop, index: int) -> tuple[Any, ...]:
         dev = self.device(hop.via, hop.dev, hop.onlink, (*self.loc, "nexthops", index))
-        return hop.via, dev, hop.weight, hop.onlink
+        return hop.via, dev, hop.weight, hop.onlink, *self.wrapped(hop, (*self.loc, "nexthops", index))
 
     def source(self, src: str | None) -> None:
         """A source address has to be one of the namespace's, where all of them are known."""

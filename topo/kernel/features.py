@@ -35,8 +35,8 @@ _TOO_MANY_QUEUES: Final = 0xFFFF
 
 
 _IFLA_BR_VLAN_PROTOCOL: Final = 8
-_ROUTING: Final = frozenset({"rule"})
-_ASKED: Final = frozenset({"dscp"})
+_ROUTING: Final = frozenset({"rule", "route"})
+_ASKED: Final = frozenset({"dscp", "encap"})
 """Attributes of rules and routes that not every kernel has."""
 _LO: Final = 1  # the loopback's ifindex, in every namespace
 _NO_OPTIONS: Final = attr(TCA_OPTIONS, attr(1, b"") + attr(2, b""))
@@ -71,8 +71,12 @@ def require(sock: socket.socket, changes: Collection[Change], desired: Desired) 
         raise LackingError(lacking)
 
 
+def _asks(attrs: Mapping[str, Any]) -> bool:
+    return not attrs.keys().isdisjoint(_ASKED) or any(len(hop) > 4 for hop in attrs.get("nexthops") or ())
+
+
 def _of_routing(sock: socket.socket, changes: Collection[Change], desired: Desired) -> Iterable[Diagnostic]:
-    if any(not c.desired.attrs.keys().isdisjoint(_ASKED) for c in changes if c.ref.kind in _ROUTING and c.desired):
+    if any(_asks(c.desired.attrs) for c in changes if c.ref.kind in _ROUTING and c.desired):
         from topo.kernel import routing_features  # late: few files need it
 
         return routing_features.lacking(sock, changes, desired)

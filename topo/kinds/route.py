@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from topo.changes import AGAIN, DELETE, UPDATE, Env, Op, Rtnl
 from topo.facts import FOREIGN, PROTOCOL, STATIC, TAGGED, Fact, Ref, link, links_of
-from topo.kinds import metrics
+from topo.kinds import encap, metrics
 from topo.kinds.alike import Block, columns, new_fact, new_ref
 from topo.kinds.kind import DesiredView, Kind, View, stated_differences
 from topo.wire import (
@@ -46,8 +46,8 @@ NOWHERE: Final = {"blackhole": 6, "unreachable": 7, "prohibit": 8, "throw": 9}  
 TYPES: Final = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5, **NOWHERE}
 SCOPES: Final = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}  # RT_SCOPE_*
 PREFERENCES: Final = {"medium": 0, "high": 1, "low": 3}  # ICMPV6_ROUTER_PREF_*
-WAY: Final = frozenset({"gateway", "dev", "nexthops", "onlink"})
-RARE: Final = frozenset({"nhid", "scope", "pref", *metrics.METRICS})
+WAY: Final = frozenset({"gateway", "dev", "nexthops", "onlink", "encap"})
+RARE: Final = frozenset({"nhid", "encap", "scope", "pref", *metrics.METRICS})
 _TYPE_NAMES: Final = {number: name for name, number in TYPES.items()}
 _RT_TABLE_COMPAT = 252
 _PLAIN: Final = frozenset({RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE})
@@ -61,7 +61,7 @@ _ANYWHERE: Final = {4: "0.0.0.0/0", 6: "::/0"}
 METRIC: Final = {4: 0, 6: 1024}
 """The metric of a route that states none: IPv4, and IP6_RT_PRIO_USER."""
 
-NextHop = tuple[str | None, str | None, int, bool]  # gateway, dev, weight, onlink
+NextHop = tuple[Any, ...]  # gateway or None, dev or None, weight, onlink; and where there is one its encapsulation
 
 
 def _gateway(family: int, gateway: str) -> bytes:
@@ -72,8 +72,8 @@ def _gateway(family: int, gateway: str) -> bytes:
 
 
 def _next_hop(family: int, hop: NextHop, ns: str, env: Env) -> bytes:
-    gateway, dev, weight, onlink = hop
-    inside = _gateway(family, gateway) if gateway else b""
+    gateway, dev, weight, onlink, *wrapped = hop
+    inside = (_gateway(family, gateway) if gateway else b"") + b"".join(map(encap.encode, wrapped))
     index = env.index(ns, dev) if dev else 0
     return RTNEXTHOP.pack(RTNEXTHOP.size + len(inside), RTNH_F_ONLINK if onlink else 0, weight - 1, index) + inside
 
@@ -85,7 +85,8 @@ def _way(ref: Ref, attrs: Mapping[str, Any], env: Env) -> bytes:
     if hops := attrs.get("nexthops"):
         return attr(RTA_MULTIPATH, b"".join(_next_hop(ref.key[0], hop, ref.ns, env) for hop in hops))
     way = _gateway(ref.key[0], attrs["gateway"]) if attrs.get("gateway") else b""
-    return way + (attr_u32(RTA_OIF, env.index(ref.ns, attrs["dev"])) if attrs.get("dev") else b"")
+    way += attr_u32(RTA_OIF, env.index(ref.ns, attrs["dev"])) if attrs.get("dev") else b""
+    return way + (encap.encode(attrs["encap"]) if attrs.get("encap") else b"")
 
 
 def scope(family: int, attrs: Mapping[str, Any]) -> str:
@@ -177,6 +178,8 @@ def of_tos(tos: int) -> tuple[str, ...]:
 def _decode_rare(family: int, found: Mapping[int, bytes], attrs: Mapping[str, Any], scoped: int) -> Iterator[Any]:
     if RTA_METRICS in found:
         yield from metrics.unpack(found[RTA_METRICS]).items()
+    for wrapped in _decode_encap(found):
+        yield "encap", wrapped
     if family == 4 and scoped != SCOPES[scope(4, attrs)]:
         yield "scope", _SCOPE_NAMES.get(scoped, str(scoped))
     if (preference := found.get(RTA_PREF, _NO)[:1]) != _NO[:1] and preference:
@@ -250,6 +253,12 @@ def _decode_way(found: Mapping[int, bytes], flags: int, view: View) -> dict[str,
     return attrs
 
 
+def _decode_encap(found: Mapping[int, bytes]) -> tuple[str, ...]:
+    if encap.RTA_ENCAP not in found:
+        return ()
+    return (encap.decode(found.get(encap.RTA_ENCAP_TYPE, b""), found[encap.RTA_ENCAP]),)
+
+
 def _decode_next_hops(data: bytes, view: View) -> Iterator[NextHop]:
     offset = 0
     while offset + RTNEXTHOP.size <= len(data):
@@ -257,7 +266,7 @@ def _decode_next_hops(data: bytes, view: View) -> Iterator[NextHop]:
         if size < RTNEXTHOP.size or offset + size > len(data):
             return
         found = attributes(data, offset + RTNEXTHOP.size, offset + size)
-        yield _decode_gateway(found), view.ifname(index), hops + 1, bool(flags & RTNH_F_ONLINK)
+        yield _decode_gateway(found), view.ifname(index), hops + 1, bool(flags & RTNH_F_ONLINK), *_decode_encap(found)
         offset += (size + 3) & ~3
 
 
@@ -293,7 +302,7 @@ def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
     if attrs.get("src"):
         needed += _owners(attrs["src"], desired.within(ns, "address"))
     hops = attrs.get("nexthops") or ((attrs.get("gateway"), attrs.get("dev"), 1, attrs.get("onlink")),)
-    for gateway, dev, _, onlink in hops:
+    for gateway, dev, _, onlink, *_ in hops:
         if gateway and not onlink:
             needed += reaching(fact, gateway, dev, desired)
         elif gateway and dev:  # the kernel wants the family to be alive on the link
@@ -337,8 +346,15 @@ def describe(fact: Fact) -> str:
     """As ip-route(8) writes what follows the destination."""
     attrs = fact.attrs
     words = [] if attrs.get("type") == "unicast" else [str(attrs.get("type"))]
-    for gateway, dev, weight, onlink in attrs.get("nexthops") or ():
-        hop = ("nexthop", gateway and f"via {gateway}", dev and f"dev {dev}", f"weight {weight}", onlink and "onlink")
+    for gateway, dev, weight, onlink, *wrapped in attrs.get("nexthops") or ():
+        hop = (
+            "nexthop",
+            *(f"encap {one}" for one in wrapped),
+            gateway and f"via {gateway}",
+            dev and f"dev {dev}",
+            f"weight {weight}",
+            onlink and "onlink",
+        )
         words += [word for word in hop if word]
     words += [f"{word} {attrs[name]}" for name, word in _WORDS.items() if attrs.get(name)]
     words += [f"{name} {_text(attrs[name])}" for name in attrs if name in RARE and attrs[name]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
@@ -22,7 +22,13 @@ from topo.file.model.values import (
     single,
     wrong,
 )
+from topo.kinds.later import later
 from topo.kinds.words import Ip, Mac
+
+if TYPE_CHECKING:
+    from topo.file.model.encaps import Encap
+else:
+    Encap = later("topo.file.model.encaps", "Encap")
 
 
 class NextHop(Entry):
@@ -32,6 +38,7 @@ class NextHop(Entry):
     dev: Ifname | None = Field(None, description="the interface; unset, the one with an address that reaches `via`")
     weight: Annotated[StrictInt, Field(ge=1, le=256)] = Field(1, description="its share")
     onlink: StrictBool = Field(False, description="take the gateway for reachable on `dev`, whatever its address")
+    encap: Encap | None = Field(None, description="what is put around packets that go this way")
 
     @model_validator(mode="after")
     def _leads_somewhere(self) -> Self:
@@ -90,6 +97,9 @@ class Route(Metrics):
     via: Ip | None = Field(None, description="the gateway; an IPv4 route may go via an IPv6 address")
     dev: Ifname | None = Field(None, description="the interface; unset, the one with an address that reaches `via`")
     onlink: StrictBool = Field(False, description="take the gateway for reachable on `dev`, whatever its address")
+    encap: Encap | None = Field(
+        None, description="what is put around the packets: MPLS labels, a tunnel's header, SRv6"
+    )
     nexthops: Annotated[list[NextHop], Field(min_length=1)] | None = Field(None, description="several ways at once")
     nhid: Positive | None = Field(
         None, description="the way that is stated under the namespace's `nexthops`, by its id"
@@ -136,6 +146,8 @@ class Route(Metrics):
             raise wrong(f"a {self.type} route has no nexthop", "nhid", value=self.nhid)
         if self.onlink and (self.via is None or self.dev is None):
             raise wrong("`onlink` needs `via` and `dev`", "onlink", value=True)
+        if self.encap is not None and not (self.via or self.dev):
+            raise wrong("`encap` stands beside `via` or `dev`, or at each of `nexthops`", "encap")
         self._one_family()
         return self
 
