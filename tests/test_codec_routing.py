@@ -16,15 +16,17 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from topo.changes import AGAIN, CREATE, DELETE, UPDATE, Change, Op, Rtnl
 from topo.facts import FOREIGN, PROTOCOL, STATIC, TAGGED, Fact, Live, Ref, link
+from topo.kinds import encap
 from topo.kinds.address import ADDRESS, deleted_first, flushed
 from topo.kinds.fdb import FDB, FLOOD
 from topo.kinds.kind import Kind
 from topo.kinds.neighbour import NEIGHBOUR
+from topo.kinds.nexthop import NEXTHOP
 from topo.kinds.route import NOWHERE, ROUTE, TYPES, of_tos
 from topo.kinds.rule import ACTIONS, RULE, key, selector
 from topo.kinds.sysctl import SYSCTL
 from topo.planning.compare import View as DesiredFacts
-from topo.wire import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLMSGHDR
+from topo.wire import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLMSGHDR, attributes
 
 INDEXES = {"eth0": 3, "eth1": 258, "lo": 1}
 NAMES = {index: name for name, index in INDEXES.items()}
@@ -718,7 +720,31 @@ def test_sysctl() -> None:
     assert set(SYSCTL.takes(Change(UPDATE, device.ref, device, device), Live(facts))) == set()
 
 
-@given(st.binary(max_size=120), st.sampled_from([ADDRESS, ROUTE, RULE, NEIGHBOUR, FDB]))
+ENCAPS = (
+    "mpls 100/200", "mpls 16 ttl 9", "ip id 7 dst 10.0.0.2 ttl 9", "ip6 dst fd00::2 hoplimit 3 tc 4",
+    "seg6 mode encap segs fd00::1,fd00::2", "seg6 mode inline segs fd00::1", "seg6local action End",
+    "seg6local action End.DT6 table 254", "seg6local action End.DX4 nh4 10.0.0.2", "raw 6 0102",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("words", ENCAPS)
+def test_encapsulations(words: str) -> None:
+    """Of a route and of one of its next hops; what is damaged is told as it is."""
+    hops = (("10.0.0.2", "eth0", 1, False, words), ("10.1.0.2", "eth1", 2, False))
+    for wanted in (route("10.5.0.0/16", dev="eth0", encap=words), route("10.5.0.0/16", nexthops=hops)):
+        (live,) = decoded(ROUTE, encoded(ROUTE, CREATE, wanted).body)
+        assert ROUTE.compare(wanted, live) == ()
+    types, data = (attributes(encap.encode(words))[nla] for nla in (encap.RTA_ENCAP_TYPE, encap.RTA_ENCAP))
+    for length in range(len(data)):
+        assert encap.decode(types, data[:length])
+
+
+@given(st.binary(min_size=2, max_size=2), st.binary(max_size=80))
+def test_garbage_in_an_encapsulation(types: bytes, data: bytes) -> None:
+    assert encap.encode(encap.decode(types, data))
+
+
+@given(st.binary(max_size=120), st.sampled_from([ADDRESS, NEXTHOP, ROUTE, RULE, NEIGHBOUR, FDB]))
 def test_garbage_does_not_raise(body: bytes, kind: Kind) -> None:
     for live in decoded(kind, body):
         assert live.ref.kind == kind.name and live.ref.ns == NS

@@ -59,7 +59,8 @@ def encode(text: str) -> bytes:
     """The two attributes of a route, next hop or nexthop. An IP that is not of its kind has been refused before."""
     kind, *words = text.split()
     if kind == "raw":
-        return attr(RTA_ENCAP_TYPE, struct.pack("=H", int(words[0]))) + attr(RTA_ENCAP, bytes.fromhex(words[1]))
+        number, *data = words
+        return attr(RTA_ENCAP_TYPE, struct.pack("=H", int(number))) + attr(RTA_ENCAP, bytes.fromhex("".join(data)))
     if kind == "mpls":
         inside = attr(_MPLS_DST, labels(words[0])) + (attr(_MPLS_TTL, U8.pack(int(words[2]))) if words[1:] else b"")
     else:

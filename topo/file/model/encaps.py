@@ -17,9 +17,9 @@ U64 = Annotated[StrictInt, Field(ge=0, lt=1 << 64)]
 class MplsEncap(Entry):
     """Labels that are pushed (RFC 3032)."""
 
-    labels: Annotated[list[Label], BeforeValidator(single), Field(min_length=1, max_length=30)] = Field(
-        description="the labels, the outermost first: [100, 200]"
-    )
+    labels: Annotated[
+        list[Label], BeforeValidator(single, json_schema_input_type=list[int] | int), Field(min_length=1, max_length=30)
+    ] = Field(description="the labels, the outermost first: [100, 200]")
     ttl: Annotated[StrictInt, Field(ge=1, le=255)] | None = Field(
         None, description="the TTL of the labels; unset, the packet's"
     )
@@ -51,9 +51,9 @@ class Seg6Encap(Entry):
         "encap",
         description="encap: in an IPv6 header of its own; inline: in the packet's own header; l2encap: whole frames",
     )
-    segs: Annotated[list[Ip], BeforeValidator(single), Field(min_length=1, max_length=120)] = Field(
-        description="the segments, the first one to be visited first"
-    )
+    segs: Annotated[
+        list[Ip], BeforeValidator(single, json_schema_input_type=list[str] | str), Field(min_length=1, max_length=120)
+    ] = Field(description="the segments, the first one to be visited first")
 
     @model_validator(mode="after")
     def _six(self) -> Self:

@@ -34,9 +34,12 @@ class NexthopObject(Entry):
         None, description="inet or inet6, for one without `via`: IPv6 routes take those of inet6 alone; unset, inet"
     )
     blackhole: Literal[True] | None = Field(None, description="drop what is sent there")
-    group: Annotated[list[Annotated[Member, BeforeValidator(_member)]], Field(min_length=1)] | None = Field(
-        None, description="nexthops that share the packets: [1, {id: 2, weight: 3}]"
-    )
+    group: (
+        Annotated[
+            list[Annotated[Member, BeforeValidator(_member, json_schema_input_type=Member | int)]], Field(min_length=1)
+        ]
+        | None
+    ) = Field(None, description="nexthops that share the packets: [1, {id: 2, weight: 3}]")
     type: Literal["mpath", "resilient"] | None = Field(
         None,
         description="how a group divides flows: by their hash, or by buckets that keep theirs (resilient); unset, mpath",

@@ -82,12 +82,15 @@ class Metrics(Entry):
     congctl: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,15}$")] | None = Field(
         None, description="TCP's congestion control: bbr; unset, net.ipv4.tcp_congestion_control"
     )
-    features: Annotated[list[Literal["ecn"]], BeforeValidator(single)] | None = Field(
-        None, description="ecn: use explicit congestion notification"
-    )
-    lock: Annotated[list[Lockable], BeforeValidator(single)] | None = Field(
-        None, description="metrics that the kernel is not to change by what it learns of the path: [mtu]"
-    )
+    features: (
+        Annotated[
+            list[Literal["ecn"]], BeforeValidator(single, json_schema_input_type=list[Literal["ecn"]] | Literal["ecn"])
+        ]
+        | None
+    ) = Field(None, description="ecn: use explicit congestion notification")
+    lock: (
+        Annotated[list[Lockable], BeforeValidator(single, json_schema_input_type=list[Lockable] | Lockable)] | None
+    ) = Field(None, description="metrics that the kernel is not to change by what it learns of the path: [mtu]")
 
 
 class Route(Metrics):
