@@ -582,13 +582,56 @@ def test_the_version() -> None:
     assert "Linux" in done.stdout
 
 
-def test_the_shell_completes_commands_and_options() -> None:
-    environment = {**os.environ, "_TOPO_COMPLETE": "bash_complete", "COMP_WORDS": "topo de", "COMP_CWORD": "1"}
+@pytest.mark.parametrize(
+    ("words", "position", "answer"),
+    [("topo de", 1, "plain,destroy\n"), ("topo do", 1, "plain,doctor\n"), ("topo doctor la", 2, "file,la\n")],
+)
+def test_the_shell_completes_commands_and_options(words: str, position: int, answer: str) -> None:
+    environment = {**os.environ, "_TOPO_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(position)}
     code = "from topo.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stdout == "plain,destroy\n"
+    assert done.stdout == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "word"),
+    [("topology: lab\nnamespaces:\n  web: {}\nlinks: 3\n", 2, "links"), (None, 2, "lab.yaml"), ("", 2, "empty")],
+)
+def test_the_doctor_of_a_file_that_is_wrong(tmp_path: Path, text: str | None, code: int, word: str) -> None:
+    path = tmp_path / "lab.yaml"
+    if text is not None:
+        path.write_text(text)
+    for option in (["-o", "json"], ["--output=json"]):
+        done = topo("doctor", str(path), *option)
+        document = json.loads(done.stdout)
+        assert (done.returncode, document["kind"], document["exit_code"]) == (code, "error", code)
+        assert word in document["message"]
+    assert topo("doctor", "-o", "xml").returncode == 2
+
+
+DOCTOR = {
+    "yes": (api.Finding("link", "veth", "yes", True), "  yes      veth\n", 0),
+    "module": (api.Finding("link", "vlan", "module", True, "8021q"), "  module   vlan: 8021q\n", 0),
+    "no": (api.Finding("link", "vrf", "no", True, cure="it takes X"), "  no       vrf (it takes X)\n", 5),
+    "unknown": (api.Finding("link", "vrf", "unknown", True, "why"), "  unknown  vrf: why\n", 5),
+    "needless": (api.Finding("other", "tcx", "no"), "  no       tcx\n", 0),
+}
+
+
+@pytest.mark.parametrize("name", DOCTOR)
+def test_the_doctor_says_and_counts(
+    name: str, lab: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finding, line, code = DOCTOR[name]
+    monkeypatch.setattr(api, "doctor", lambda topology: api.Diagnosis((finding,)))
+    assert run(["doctor", lab]) == code
+    assert line in capsys.readouterr().out
+    assert run(["doctor", lab, "-o", "json"]) == code
+    document = json.loads(capsys.readouterr().out)
+    assert (document["topology"], document["sufficient"]) == ("lab", code == 0)
+    assert document["findings"] == [finding._asdict()]
 
 
 def test_the_end_waits_for_threads_and_writes_all(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from topo.api import (
         Applied,
         CheckResult,
+        Diagnosis,
+        Finding,
         Plan,
         Report,
         SavedPlan,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
         check,
         confirm,
         destroy,
+        doctor,
         enter,
         load,
         loads,
@@ -55,11 +58,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Applied", "ApplyError", "CheckResult", "CycleError", "Diagnostic", "InputError", "KernelError", "LockError",
-    "OwnershipError", "Plan", "PlanError", "Report", "RevertedError", "SavedPlan", "Shown", "StaleError", "TopoError",
-    "Topology", "UnconfirmedError", "UnsupportedError", "VerifyError",
-    "applied", "apply", "check", "confirm", "destroy", "enter", "load", "loads", "lower", "plan", "revert", "schema",
-    "show",
+    "Applied", "ApplyError", "CheckResult", "CycleError", "Diagnosis", "Diagnostic", "Finding", "InputError", "KernelError",
+    "LockError", "OwnershipError", "Plan", "PlanError", "Report", "RevertedError", "SavedPlan", "Shown", "StaleError",
+    "TopoError", "Topology", "UnconfirmedError", "UnsupportedError", "VerifyError",
+    "applied", "apply", "check", "confirm", "destroy", "doctor", "enter", "load", "loads", "lower", "plan", "revert",
+    "schema", "show",
 ]  # fmt: skip
 
 

@@ -17,12 +17,14 @@ from pydantic import TypeAdapter, ValidationError
 from topo.engine import apply as _apply
 from topo.engine import check as _check
 from topo.engine import confirm as _confirm
+from topo.engine import doctor as _doctor
 from topo.engine import impair as _impair
 from topo.engine import known, locks
 from topo.engine import record as records
 from topo.engine.apply import Report
 from topo.engine.check import CheckResult
 from topo.engine.confirm import Note
+from topo.engine.doctor import Diagnosis, Finding
 from topo.engine.known import Lowered
 from topo.engine.record import DamagedError, Record
 from topo.errors import InputError
@@ -36,9 +38,9 @@ from topo.planning.plan import Plan, SavedPlan
 from topo.reading import load, loads, lower, schema, uncollected
 
 __all__ = [
-    "Applied", "CheckResult", "Plan", "Report", "SavedPlan", "Shown", "Topology",
-    "applied", "apply", "check", "clear", "confirm", "destroy", "enter", "impair", "impaired", "load", "loads", "lower",
-    "plan", "revert", "schema", "show",
+    "Applied", "CheckResult", "Diagnosis", "Finding", "Plan", "Report", "SavedPlan", "Shown", "Topology",
+    "applied", "apply", "check", "clear", "confirm", "destroy", "doctor", "enter", "impair", "impaired", "load", "loads",
+    "lower", "plan", "revert", "schema", "show",
 ]  # fmt: skip
 
 
@@ -332,6 +334,18 @@ def _paths(desired: Desired) -> dict[str, str]:
 def _not_applied(name: str) -> str:
     have = ", ".join(records.names())
     return f"{name} is not applied here" + (f"; there are: {have}" if have else "")
+
+
+def doctor(topology: Topology | None = None) -> Diagnosis:
+    """What the running kernel, this host and this process's privileges allow: all of it, or what `topology` needs.
+
+    Changes nothing. Raises InputError for a topology that is wrong. It forks: not for a process with other threads.
+    """
+    diagnosis = _doctor.examine(None if topology is None else lower(topology))
+    if topology is None or not diagnosis.diagnostics:
+        return diagnosis
+    placed = loading.located(InputError(diagnosis.diagnostics), topology)
+    return diagnosis._replace(diagnostics=placed.diagnostics)
 
 
 def check(what: Topology | str) -> list[CheckResult]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -13,7 +13,7 @@ import click
 from topo.errors import InputError, TopoError, shown
 
 if TYPE_CHECKING:
-    from topo.api import Applied, CheckResult, Report, Shown
+    from topo.api import Applied, CheckResult, Diagnosis, Finding, Report, Shown
     from topo.facts import Fact
     from topo.file.model import Topology
     from topo.planning.plan import Plan
@@ -181,6 +181,20 @@ class Human:
         share = f"{failed:,} of {number:,}" if failed else f"{number:,}"
         self._out(f"{name}: {share} {_plural(number, 'check')} {verdict}", bold=True)
 
+    def diagnosis(self, name: str, found: Diagnosis, verbose: bool = False) -> None:
+        """By groups: first what is there, in one line without `verbose`; then what is not, each with its cure."""
+        release = shown(f"{os.uname().sysname} {os.uname().release}")
+        self._out(f"{release}: what {name} needs" if name else release, bold=True)
+        for group in dict.fromkeys(finding.group for finding in found.findings):
+            self._out(group)
+            for words, colour in _findings([finding for finding in found.findings if finding.group == group], verbose):
+                self._out(shown(words), fg=colour)
+        for diagnostic in found.diagnostics:
+            self._out(str(diagnostic))
+        what = name or "what every topology needs"
+        verdict = f"{what} has all that it needs here" if name else f"{what} is there"
+        self._out(verdict if found.sufficient else f"{what}: not all is there", bold=True)
+
     def error(self, error: TopoError) -> None:
         if isinstance(error, InputError) and any(d.file for d in error.diagnostics):
             for diagnostic in error.diagnostics:
@@ -208,6 +222,27 @@ class Human:
     def bug(self, error: Exception) -> None:
         _echo(f"topo: internal error: {shown(f'{type(error).__name__}: {error}')}", err=True, fg="red")
         _echo("topo: this is a mistake in topo: please report it with what TOPO_DEBUG=1 adds to this output", err=True)
+
+
+def _findings(findings: Sequence[Finding], verbose: bool) -> Iterator[tuple[str, str]]:
+    """The lines of one group, and their colours."""
+    good = [finding for finding in findings if finding.state == "yes"]
+    if good and not verbose:
+        yield from ((f"  yes      {line}", "green") for line in _folded([finding.name for finding in good]))
+    alike: dict[Finding, list[str]] = {}
+    for finding in findings:
+        if finding.state != "yes" or verbose:
+            alike.setdefault(finding._replace(name=""), []).append(finding.name)
+    for finding, names in alike.items():
+        words = f"  {finding.state:7}  {', '.join(names)}" + (f": {finding.detail}" if finding.detail else "")
+        colour = {"yes": "green", "no": "red" if finding.needed else "yellow", "unknown": "yellow"}
+        yield words + (f" ({finding.cure})" if finding.cure else ""), colour.get(finding.state, "")
+
+
+def _folded(names: Iterable[str]) -> Iterator[str]:
+    import textwrap
+
+    return iter(textwrap.wrap(", ".join(names), 90, break_long_words=False, break_on_hyphens=False))
 
 
 def _echo(text: str, *, err: bool, **style: bool | str) -> None:

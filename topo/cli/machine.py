@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ from topo.errors import (
     EXIT_UNDONE,
     ApplyError,
     CycleError,
+    Diagnostic,
     InputError,
     KernelError,
     OwnershipError,
@@ -20,7 +22,7 @@ from topo.errors import (
 )
 
 if TYPE_CHECKING:
-    from topo.api import Applied, CheckResult, Report, Shown
+    from topo.api import Applied, CheckResult, Diagnosis, Report, Shown
     from topo.facts import Fact, Ref
     from topo.file.model import Topology
     from topo.planning.plan import Plan
@@ -121,6 +123,16 @@ class Json:
         ]
         self._print("checks", topology=name, passed=all(result.passed for result in results), checks=checks)
 
+    def diagnosis(self, name: str, found: Diagnosis, verbose: bool = False) -> None:
+        self._print(
+            "diagnosis",
+            kernel=os.uname().release,
+            topology=name or None,
+            sufficient=found.sufficient,
+            findings=[finding._asdict() for finding in found.findings],
+            diagnostics=list(map(_placed, found.diagnostics)),
+        )
+
     def error(self, error: TopoError) -> None:
         self._print(
             "error", error=type(error).__name__, message=str(error), exit_code=error.exit_code, **_particulars(error)
@@ -142,6 +154,10 @@ def _facts(facts: Iterable[Fact]) -> list[Any]:
     return [fact_to_json(fact) for fact in facts]
 
 
+def _placed(diagnostic: Diagnostic) -> dict[str, Any]:
+    return dict(diagnostic._asdict())
+
+
 def _applied(item: Applied) -> dict[str, Any]:
     return dict(item._asdict())
 
@@ -155,8 +171,7 @@ def _particulars(error: TopoError) -> dict[str, Any]:
     """What a program can use of an error beside its words."""
     match error:
         case InputError():
-            fields = ("message", "file", "line", "column", "path", "source", "hint")
-            return {"diagnostics": [{name: getattr(d, name) for name in fields} for d in error.diagnostics]}
+            return {"diagnostics": list(map(_placed, error.diagnostics))}
         case CycleError():
             return {"refs": [_ref(ref) for ref in error.refs]}
         case OwnershipError():

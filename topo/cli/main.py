@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from topo.cli import applied, confirming, converge, files, impairing, inside
+from topo.cli import applied, confirming, converge, doctor, files, impairing, inside
 from topo.cli.options import view
 from topo.errors import EXIT_INPUT, EXIT_OK, EXIT_UNDONE, KernelError, TopoError
 
@@ -73,6 +73,7 @@ for _command in (
     *applied.COMMANDS,
     *inside.COMMANDS,
     *impairing.COMMANDS,
+    doctor.doctor,
     files.graph,
     files.schema,
 ):
@@ -133,6 +134,8 @@ def _output(arguments: Sequence[str]) -> str:
         words = words[: words.index("--")]
     if words[:1] in (["exec"], ["shell"]):  # what follows belongs to somebody else's command
         return "human"
+    if words[:1] == ["doctor"]:  # of `plan` -o is something else
+        words = ["--output" if word == "-o" else word for word in words]
     wanted = "--output=json" in words or ("--output", "json") in pairwise(words)
     return "json" if wanted else "human"
 

@@ -33,14 +33,19 @@ def _view_option(context: click.Context, parameter: click.Parameter, value: str)
     return view(value)
 
 
-output_option = click.option(
-    "--output",
-    "out",
-    type=click.Choice(["human", "json"]),
-    default="human",
-    callback=_view_option,
-    help="Words for people, or one JSON document (docs/cli.md).",
-)
+def _output_option(*names: str) -> Callable[[F], F]:
+    return click.option(
+        *names,
+        "out",
+        type=click.Choice(["human", "json"]),
+        default="human",
+        callback=_view_option,
+        help="Words for people, or one JSON document (docs/cli.md).",
+    )
+
+
+output_option = _output_option("--output")
+short_output_option = _output_option("-o", "--output")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="List every change, however many there are.")
 adopt_option = click.option("--adopt", is_flag=True, help="Take over what has a name that this topology wants.")
 keep_option = click.option("--keep", is_flag=True, help="When it fails, leave what was done for inspection.")

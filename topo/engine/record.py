@@ -23,6 +23,7 @@ from topo.planning.plan import fact_from_json, fact_to_json
 
 DIRECTORY: Final = Path("/run/topo")
 FORMAT: Final = 1
+_DOUBTFUL: Final = "belongs to someone else, or others may write there"
 _ROOTLESS: Final = "in a user namespace, mount a /run of its own first: mount -t tmpfs none /run"
 _LARGEST: Final = 256 * 1024 * 1024
 
@@ -203,8 +204,21 @@ def prepare() -> None:
         found = os.lstat(DIRECTORY)
     except OSError as error:
         raise UnsupportedError(f"{DIRECTORY}: {error.strerror}; {_ROOTLESS}") from None
-    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        raise UnsupportedError(f"{DIRECTORY} belongs to someone else, or others may write there; {_ROOTLESS}")
+    if _doubtful(found):
+        raise UnsupportedError(f"{DIRECTORY} {_DOUBTFUL}; {_ROOTLESS}")
+
+
+def _doubtful(found: os.stat_result) -> bool:
+    return found.st_uid != os.geteuid() or bool(found.st_mode & 0o022)
+
+
+def obstacle() -> str:
+    """Why no record could be written, and the cure; empty where one could. Makes nothing."""
+    there = os.path.lexists(DIRECTORY)
+    if there and _doubtful(os.lstat(DIRECTORY)):
+        return f"{DIRECTORY} {_DOUBTFUL}; {_ROOTLESS}"
+    place = DIRECTORY if there else DIRECTORY.parent
+    return "" if os.access(place, os.W_OK | os.X_OK, effective_ids=True) else f"{place} is not writable; {_ROOTLESS}"
 
 
 def tidy() -> None:

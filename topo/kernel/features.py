@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, Final, NamedTuple
 
 from topo.changes import CREATE, REPLACE, Change
 from topo.errors import Diagnostic, LackingError
@@ -43,32 +44,107 @@ _NO_OPTIONS: Final = attr(TCA_OPTIONS, attr(1, b"") + attr(2, b""))
 """Of every queueing discipline that topo knows these are too short to be options: EINVAL."""
 
 
+class Feature(NamedTuple):
+    """Something that a kernel may lack."""
+
+    group: str
+    name: str
+    option: str
+    """Of the kernel's configuration."""
+    words: str
+    """What is said of a kernel without it; `{}` is what wants it."""
+    modules: tuple[str, ...] = ()
+    """What the kernel asks modprobe(8) for, where it has it as a module: names or aliases."""
+
+
+LINK, QDISC, BRIDGE = "link", "qdisc", "bridge"
+
+
+def links() -> list[Feature]:
+    """Every kind of link that the kernel is asked for by rtnetlink."""
+    return [feature for name in LINK_KINDS if (feature := _link(name))]
+
+
+@cache
+def _link(name: str) -> Feature | None:
+    kind = LINK_KINDS.get(name)
+    if kind is None or not kind.option or kind.make:
+        return None
+    return Feature(LINK, name, kind.option, f"has no links of kind {name}, which {{}} is", (f"rtnl-link-{name}",))
+
+
+def qdiscs() -> list[Feature]:
+    """Every queueing discipline that topo knows."""
+    return [feature for name in shaping.OPTIONS if (feature := _qdisc(name))]
+
+
+@cache
+def _qdisc(name: str) -> Feature | None:
+    option = shaping.OPTIONS.get(name)
+    if option is None:
+        return None
+    return Feature(QDISC, name, option, f"has no {name}, which {{}} asks for", (f"net-sch-{name}", f"sch_{name}"))
+
+
+VLANS: Final = Feature(
+    BRIDGE,
+    "VLAN-aware",
+    "CONFIG_BRIDGE_VLAN_FILTERING",
+    "has no VLAN-aware bridges, which {} is",
+    ("rtnl-link-bridge",),
+)
+
+
+def wanted(changes: Iterable[Change]) -> dict[Feature, list[Ref]]:
+    """What the kernel must have for these changes, each with the objects that want it."""
+    found: dict[Feature, list[Ref]] = {}
+    for change in changes:
+        if change.desired is None:
+            continue
+        attrs, ref = change.desired.attrs, change.ref
+        if ref.kind == "shaping":
+            feature = _qdisc(attrs.get("kind", ""))
+        elif ref.kind == "link":
+            feature = _link(attrs.get("kind", "")) if change.action in (CREATE, REPLACE) else None
+            if _keeps_apart(attrs):
+                found.setdefault(VLANS, []).append(ref)
+        else:
+            continue
+        if feature:
+            found.setdefault(feature, []).append(ref)
+    return found
+
+
+def lacking(sock: socket.socket, features: Iterable[Feature]) -> list[Feature]:
+    """Those kinds of link, qdiscs and the like that the kernel has not, nor a module for, which asking loads."""
+    asked = list(features)
+    lacks = {
+        LINK: set(_unknown(sock, [feature.name for feature in asked if feature.group == LINK])),
+        QDISC: set(_unscheduled(sock, [feature.name for feature in asked if feature.group == QDISC])),
+        BRIDGE: {VLANS.name} if VLANS in asked and not _knows_vlans(sock) else set(),
+    }
+    return [feature for feature in asked if feature.name in lacks.get(feature.group, ())]
+
+
 def require(sock: socket.socket, changes: Collection[Change], desired: Desired) -> None:
     """See that the kernel knows every kind of link and qdisc that is to be made.
 
     Raises LackingError, with the place of each.
     """
-    links: dict[str, list[Ref]] = {}
-    qdiscs: dict[str, list[Ref]] = {}
-    for change in changes:
-        if change.desired is None:
-            continue
-        kind = change.desired.attrs.get("kind", "")
-        if change.ref.kind == "link" and change.action in (CREATE, REPLACE):
-            links.setdefault(kind, []).append(change.ref)
-        elif change.ref.kind == "shaping":
-            qdiscs.setdefault(kind, []).append(change.ref)
-    asked = [name for name in links if (kind := LINK_KINDS.get(name)) and kind.option and kind.make is None]
-    lacking = [
-        *_lacking(_unknown(sock, asked), links, desired, "has no links of kind {}, which {} is", _link_option),
-        *_lacking(_unscheduled(sock, qdiscs), qdiscs, desired, "has no {}, which {} asks for", _qdisc_option),
-    ]
-    aware = [c.ref for c in changes if c.ref.kind == "link" and c.desired and _keeps_apart(c.desired.attrs)]
-    if aware and not _knows_vlans(sock):
-        lacking += _lacking(["VLAN"], {"VLAN": aware}, desired, "has no {}-aware bridges, which {} is", _vlan_option)
-    lacking += _of_routing(sock, changes, desired)
-    if lacking:
-        raise LackingError(lacking)
+    asked = wanted(changes)
+    found = [line for feature in lacking(sock, asked) for line in diagnostics(feature, asked[feature], desired)]
+    if found := [*found, *_of_routing(sock, changes, desired)]:
+        raise LackingError(found)
+
+
+def diagnostics(feature: Feature, refs: Iterable[Ref], desired: Desired) -> Iterator[Diagnostic]:
+    """What is said of a kernel without `feature`, once for each that wants it."""
+    for ref in refs:
+        yield Diagnostic(
+            f"this kernel ({os.uname().release}) {feature.words.format(ref)}",
+            path=desired.paths.get(ref, ""),
+            hint=f"it needs a kernel with {feature.option}",
+        )
 
 
 def _asks(attrs: Mapping[str, Any]) -> bool:
@@ -81,14 +157,6 @@ def _of_routing(sock: socket.socket, changes: Collection[Change], desired: Desir
 
         return routing_features.lacking(sock, changes, desired)
     return ()
-
-
-def _link_option(name: str) -> str:
-    return LINK_KINDS[name].option
-
-
-def _vlan_option(_: str) -> str:
-    return "CONFIG_BRIDGE_VLAN_FILTERING"
 
 
 def _keeps_apart(attrs: Mapping[str, Any]) -> bool:
@@ -104,23 +172,6 @@ def _knows_vlans(sock: socket.socket) -> bool:
     impossible = body(0, attr_u32(IFLA_NUM_TX_QUEUES, _TOO_MANY_QUEUES), nest(IFLA_LINKINFO, info))
     packed = message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, 0, impossible)
     return any(refusal.errno == errno.EPROTONOSUPPORT for refusal in rtnl.send(sock, [packed]))
-
-
-def _qdisc_option(name: str) -> str:
-    return shaping.OPTIONS.get(name, "")
-
-
-def _lacking(
-    names: Iterable[str], refs: Mapping[str, list[Ref]], desired: Desired, words: str, option: Callable[[str], str]
-) -> Iterator[Diagnostic]:
-    """`words` take the name and what wants it."""
-    for name in names:
-        for ref in refs[name]:
-            yield Diagnostic(
-                f"this kernel ({os.uname().release}) {words.format(name, ref)}",
-                path=desired.paths.get(ref, ""),
-                hint=f"it needs a kernel with {option(name)}",
-            )
 
 
 def _unscheduled(sock: socket.socket, names: Iterable[str]) -> Iterator[str]:

@@ -119,6 +119,13 @@ def prepare() -> None:
         mount("", DIRECTORY, "none", MS_SHARED | MS_REC)
 
 
+def propagates() -> bool | None:
+    """Whether /run/netns is a shared mount (proc_pid_mountinfo(5)); None where it is no mount yet."""
+    with open("/proc/thread-self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+        at = [line.split(" - ")[0].split() for line in mounts if line.split()[4] == DIRECTORY]
+    return any(word.startswith("shared:") for word in at[-1][6:]) if at else None
+
+
 def name(where: str, label: str) -> None:
     """Bind the namespace at `where` to a new name. Raises OSError (EEXIST where something real has the name)."""
     target = path(label)

@@ -60,6 +60,13 @@ def _library() -> ctypes.CDLL:
     return library
 
 
+def file() -> str:
+    """Where the library lies that is used; its name tells its version. Raises UnsupportedError where there is none."""
+    _library()
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        return next((os.path.realpath(line.split()[-1]) for line in maps if "/libnftables.so." in line), "")
+
+
 class _Seen(NamedTuple):
     """A table as it was read, or as it must be since: true as long as the generation is this one."""
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from topo.errors import UnsupportedError
 
-_NEEDED: Final = {12: "CAP_NET_ADMIN", 21: "CAP_SYS_ADMIN"}
+NEEDED: Final = {12: "CAP_NET_ADMIN", 21: "CAP_SYS_ADMIN"}
+RAW: Final = {13: "CAP_NET_RAW"}
+"""For checks by ping."""
+
+CURE: Final = (
+    "run it as root (sudo topo ...), or in namespaces of your own "
+    "(unshare -Urnm sh -c 'mount -t tmpfs none /run && exec bash')"
+)
 
 
 def effective() -> int:
@@ -18,15 +26,13 @@ def effective() -> int:
     return 0
 
 
-def missing() -> list[str]:
+def missing(of: Mapping[int, str] = NEEDED) -> list[str]:
+    """Those of the capabilities that this process has not."""
     have = effective()
-    return [name for bit, name in _NEEDED.items() if not have >> bit & 1]
+    return [name for bit, name in of.items() if not have >> bit & 1]
 
 
 def require(doing: str) -> None:
     """Raises UnsupportedError where a capability is missing that `doing` needs."""
     if lacking := missing():
-        raise UnsupportedError(
-            f"{doing} needs {' and '.join(lacking)}: run it as root (sudo topo ...), "
-            "or in namespaces of your own (unshare -Urnm sh -c 'mount -t tmpfs none /run && exec bash')"
-        )
+        raise UnsupportedError(f"{doing} needs {' and '.join(lacking)}: {CURE}")

@@ -1,0 +1,94 @@
+"""What of nftables a file needs, and what of it the running kernel has: found in a namespace that is thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from topo.errors import KernelError
+from topo.kernel.features import Feature
+from topo.kernel.nftables import Nftables
+
+NFT: Final = "nftables"
+_TABLE: Final = {"family": "inet", "table": "probe"}
+_TRIED: Final = "tried"
+_LOCAL: Final = {"fib": {"result": "type", "flags": ["daddr"]}}
+_ESTABLISHED: Final = {"ct": {"key": "state"}}
+_TARGET: Final = {"family": "ip", "addr": "192.0.2.1"}
+
+
+def _feature(name: str, option: str, *modules: str) -> Feature:
+    return Feature(NFT, name, option, f"has no {name} of nftables, which {{}} needs", modules)
+
+
+TABLES: Final = _feature("tables", "CONFIG_NF_TABLES_INET", "nf_tables", "nfnetlink-subsys-10")
+_NAT: Final = _feature("nat", "CONFIG_NFT_NAT", "nft-expr-nat", "nft-chain-1-nat")
+
+_STATEMENTS: Final[dict[str, tuple[Feature, list[Any]]]] = {
+    "ct": (
+        _feature("ct", "CONFIG_NFT_CT", "nft-expr-ct"),
+        [{"match": {"op": "in", "left": _ESTABLISHED, "right": "new"}}],
+    ),
+    "fib": (
+        _feature("fib", "CONFIG_NFT_FIB_INET", "nft-expr-1-fib"),
+        [{"match": {"op": "==", "left": _LOCAL, "right": "local"}}],
+    ),
+    "reject": (
+        _feature("reject", "CONFIG_NFT_REJECT", "nft-expr-1-reject"),
+        [{"reject": {"type": "icmpx", "expr": "port-unreachable"}}],
+    ),
+    "dnat": (_NAT, [{"dnat": _TARGET}]),
+    "snat": (_NAT, [{"snat": _TARGET}]),
+    "masquerade": (_feature("masquerade", "CONFIG_NFT_MASQ", "nft-expr-masq"), [{"masquerade": None}]),
+}
+"""Statement and expression of libnftables-json(5) -> what brings it, and a rule that has it."""
+
+_HOOKS: Final = {"snat": "postrouting", "masquerade": "postrouting", "dnat": "prerouting"}
+
+
+def features() -> list[Feature]:
+    return list(dict.fromkeys([TABLES, *(feature for feature, _ in _STATEMENTS.values())]))
+
+
+def wanted(table: dict[str, Any]) -> list[Feature]:
+    """What the kernel must have for the attributes of an nft fact."""
+    words = set(_keys([chain["rules"] for chain in table["chains"].values()]))
+    return list(dict.fromkeys([TABLES, *(feature for word, (feature, _) in _STATEMENTS.items() if word in words)]))
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield from value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _keys(item)
+
+
+def lacking(features: list[Feature]) -> dict[Feature, str]:
+    """Those that the kernel refuses in this thread's namespace, with its words. Makes tables there.
+
+    Raises UnsupportedError where libnftables is missing.
+    """
+    with Nftables() as nft:
+        if words := _refusal(nft, {"table": {"family": "inet", "name": _TABLE["table"]}}):
+            return dict.fromkeys(features, words)
+        found: dict[Feature, str] = {}
+        for word, (feature, rule) in _STATEMENTS.items():
+            if feature in features and feature not in found and (words := _tried(nft, word, rule)):
+                found[feature] = words
+    return found
+
+
+def _tried(nft: Nftables, word: str, rule: list[Any]) -> str:
+    hook = _HOOKS.get(word)
+    kind = {"type": "nat", "prio": 0} if hook else {"type": "filter", "prio": 0}
+    chain = {**_TABLE, "name": f"{_TRIED}-{word}", "hook": hook or "forward", **kind}
+    chain["table"] = _TABLE["table"]
+    return _refusal(nft, {"chain": chain}) or _refusal(nft, {"rule": {**_TABLE, "chain": chain["name"], "expr": rule}})
+
+
+def _refusal(nft: Nftables, what: dict[str, Any]) -> str:
+    try:
+        nft.run([{"add": what}])
+    except KernelError as error:
+        return str(error)
+    return ""
