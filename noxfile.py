@@ -108,9 +108,14 @@ def interop(session: nox.Session) -> None:
 def kernels(session: nox.Session) -> None:
     """The live tier, and what a kernel may lack, under a full kernel (tests/kernels); needs no root. `-- -k vlan` for less."""
     ready(session)
-    under = [python(session), "-m", "tests.kernels", "-m", "3G", "-e", "PYTHONDONTWRITEBYTECODE=1", "--"]
-    marks = "live and not bench and not interop and not slow"
-    session.run(*under, python(session), "-m", "pytest", "-p", "no:cacheprovider", "-m", marks, *session.posargs)
+    session.run(python(session), "-m", "tests.kernels.tier", "--", *session.posargs)
+
+
+@nox.session
+def table(session: nox.Session) -> None:
+    """Ask this machine's kernel and others (`-- 7.2-full 6.12-full`) what they have, and write it into docs/kernels.md."""
+    ready(session)
+    session.run(python(session), "-m", "tests.kernels.table", *(session.posargs or ["7.2-full"]))
 
 
 @nox.session

@@ -1,7 +1,7 @@
 """Build a User-Mode Linux kernel from Debian's source packages, with every networking feature that topo's tests need.
 
-`SERIES-full` of Linux SERIES (6.1, 6.12, 7.2 ...) goes to the cache, outside of the repository; it takes some minutes
-once. apt brings the sources: as configured, else from Debian's newer suites at the mirror that apt uses anyway.
+`SERIES-full` of Linux SERIES (6.1, 6.12, 7.2 ...) goes to the cache, outside of the repository, or `SERIES-tt`, whose time can
+travel (`time-travel=inf-cpu`) and which has one processor only; it takes some ten minutes on two cores, once. apt brings the sources: as configured, else from Debian's newer suites at the mirror that apt uses anyway.
 """
 
 from __future__ import annotations
@@ -26,6 +26,15 @@ _TOOLS: Final = ("build-essential", "bc", "flex", "bison", "xz-utils", "libelf-d
 _SUITES: Final = ("trixie", "trixie-backports", "sid")
 _KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _SECURITY: Final = "security"
+_FIRST: Final = (
+    "tests.kernels: there is no kernel {name} yet: building it into {place}, from Debian's sources, once; it takes 10 minutes "
+    "on two quiet cores (here are {cores}). TOPO_UML=DIRECTORY gives one: a directory with {name}/linux in it"
+)
+_TRAVELLING: Final = (
+    ("CONFIG_SMP=y", "CONFIG_SMP=n"),
+    ("CONFIG_UML_TIME_TRAVEL_SUPPORT=n", "CONFIG_UML_TIME_TRAVEL_SUPPORT=y"),
+)
+"""Time can travel with one processor only."""
 
 
 class BuildError(Exception):
@@ -63,15 +72,15 @@ class _Steps:
 
 def build(name: str, seconds: float = LIMIT) -> Path:
     """The kernel `name` (SERIES-full), built into the cache. Raises BuildError."""
-    match = re.fullmatch(r"(\d+\.\d+)-full", name)
+    match = re.fullmatch(r"(\d+\.\d+)-(full|tt)", name)
     if match is None:
-        raise BuildError(f"{name!r} is no kernel that can be built: 7.2-full or 6.12-full is")
+        raise BuildError(f"{name!r} is no kernel that can be built: 7.2-full, 7.2-tt or 6.12-full is")
     place, steps = CACHE / name, _Steps(seconds)
-    print(f"tests.kernels: building {name}, once; this takes some minutes", file=sys.stderr, flush=True)
+    print(_FIRST.format(name=name, place=place, cores=os.cpu_count()), file=sys.stderr, flush=True)
     _install(steps)
     with tempfile.TemporaryDirectory(prefix="topo-kernel-") as work:
         source = _source(steps, match[1], Path(work))
-        _configure(steps, source)
+        _configure(steps, source, travels=match[2] == "tt")
         steps.run("make", "ARCH=um", "-s", f"-j{os.cpu_count()}", "linux", where=source)
         place.mkdir(parents=True, exist_ok=True)
         steps.run("strip", "-o", str(place / "linux.new"), "linux", where=source)
@@ -81,6 +90,8 @@ def build(name: str, seconds: float = LIMIT) -> Path:
 
 
 def _install(steps: _Steps) -> None:
+    if shutil.which("apt-get") is None:
+        raise BuildError("the sources come from Debian's packages, and there is no apt-get here; set TOPO_UML")
     lacking = [
         tool for tool in _TOOLS if subprocess.run(["dpkg", "-s", tool], capture_output=True, check=False).returncode
     ]
@@ -121,11 +132,15 @@ def _newer_suites(steps: _Steps) -> Sequence[str]:
     ]
 
 
-def _configure(steps: _Steps, source: Path) -> None:
+def _configure(steps: _Steps, source: Path, travels: bool) -> None:
+    text = (HERE / "full.config").read_text()
+    for was, becomes in _TRAVELLING if travels else ():
+        text = text.replace(was, becomes)
+    (source / "topo.config").write_text(text)
     steps.run("make", "ARCH=um", "-s", "defconfig", where=source)
-    steps.run("scripts/kconfig/merge_config.sh", "-m", "-Q", ".config", str(HERE / "full.config"), where=source)
+    steps.run("scripts/kconfig/merge_config.sh", "-m", "-Q", ".config", "topo.config", where=source)
     steps.run("make", "ARCH=um", "-s", "olddefconfig", where=source)
     have = set((source / ".config").read_text().splitlines())
-    asked = [line for line in (HERE / "full.config").read_text().splitlines() if line.endswith("=y")]
+    asked = [line for line in text.splitlines() if line.endswith("=y")]
     if lacking := " ".join(line[:-2] for line in asked if line not in have):
         print(f"tests.kernels: this series has no {lacking}", file=sys.stderr, flush=True)

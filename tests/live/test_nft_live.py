@@ -185,6 +185,10 @@ def bridge_nf(value: int) -> bool:
     return BRIDGE_NF[0].exists()
 
 
+def switch_on_bridge_nf() -> None:
+    assert bridge_nf(1), "this kernel has no br_netfilter: modprobe br_netfilter, or nox -s kernels"
+
+
 def publish(
     port: int, last: int | None = None, target: int = 80, target_last: int | None = None, **more: Any
 ) -> Publish:
@@ -199,8 +203,7 @@ V4, V6 = "192.0.2.1", "2001:db8::1"
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_a_published_port_works_from_everywhere(lab: Lab, protocol: str, br_netfilter: int) -> None:
     if br_netfilter:
-        if not bridge_nf(1):
-            pytest.skip("this kernel has no br_netfilter")
+        switch_on_bridge_nf()
         lab.host.run("ip link set t1 type bridge_slave hairpin on", GW)  # needs_hairpin()
     lab.apply(Rules(publish=(publish(8080, protocol=protocol),)))
 
@@ -216,8 +219,7 @@ def test_a_published_port_works_from_everywhere(lab: Lab, protocol: str, br_netf
 
 def test_without_hairpin_only_the_target_itself_suffers_from_br_netfilter(lab: Lab) -> None:
     """What needs_hairpin() is for."""
-    if not bridge_nf(1):
-        pytest.skip("this kernel has no br_netfilter")
+    switch_on_bridge_nf()
     lab.apply(Rules(publish=(publish(8080),)))
     assert one("t2", "tcp", "172.30.0.1", 8080).startswith("t1:80")
     assert one("t1", "tcp", "172.30.0.1", 8080) == ""

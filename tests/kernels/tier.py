@@ -1,0 +1,100 @@
+"""`python -m tests.kernels.tier [OPTIONS] [-- PYTEST ARGUMENTS]`: the live tier under another kernel, in machines side by side.
+
+Time travels in them (Documentation/virt/uml/user_mode_linux_howto_v2.rst, `time-travel=inf-cpu`): what is computed takes no
+time, and who sleeps wakes at once. So no test is late on a slow machine, delays are exact, and waiting is free. The few that
+need a time that passes get a machine of their own (tests/kernels/unfit.py). A kernel without that runs all with its own time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO, Final, NamedTuple
+
+from .machine import DEFAULT
+
+MARKS: Final = "live and not bench and not interop and not slow and not faults"
+_TRAVELLING: Final = ("-a", "time-travel=inf-cpu")
+_NOTHING_COLLECTED: Final = 5
+
+
+class _Part(NamedTuple):
+    """One machine's part."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    words: IO[bytes]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.kernels.tier", description=__doc__)
+    parser.add_argument("-k", "--kernel", default="", help="7.2-tt (the default), 7.2-full, 6.12-tt ...")
+    parser.add_argument("-n", "--machines", type=int, default=os.cpu_count() or 1, help="how many run side by side")
+    parser.add_argument("-m", "--memory", default="3G", help="of each of them")
+    parser.add_argument("pytest", nargs="*")
+    asked = parser.parse_args()
+    kernel = asked.kernel or DEFAULT.replace("-full", "-tt")
+    code = _ready(kernel)
+    if code:
+        return code
+    began = time.monotonic()
+    shares = [f"{number + 1}/{asked.machines}" for number in range(asked.machines)]
+    jobs: list[tuple[str, tuple[str, ...], tuple[str, ...]]]
+    if kernel.endswith("-tt"):
+        jobs = [(f"share {share}", _TRAVELLING, ("--time", "travels", "--share", share)) for share in shares]
+        jobs.append(("with a time that passes", (), ("--time", "only-passes")))
+    else:
+        jobs = [(f"share {share}", (), ("--share", share)) for share in shares]
+    parts = [_start(name, kernel, asked.memory, machine, pytest, asked.pytest) for name, machine, pytest in jobs]
+    codes = [_ended(part) for part in parts]
+    print(f"tests.kernels: {kernel}: {time.monotonic() - began:.0f} s", flush=True)
+    return 0 if 0 in codes and {*codes} <= {0, _NOTHING_COLLECTED} else max(codes)
+
+
+def _ready(kernel: str) -> int:
+    """See that there is the kernel before the parts need it, and build it where there is none."""
+    return subprocess.run([sys.executable, "-m", "tests.kernels", "-k", kernel, "--", "true"], check=False).returncode
+
+
+def _start(
+    name: str, kernel: str, memory: str, machine: tuple[str, ...], pytest: tuple[str, ...], more: list[str]
+) -> _Part:
+    under = [sys.executable, "-m", "tests.kernels", "-k", kernel, "-m", memory, "-e", "PYTHONDONTWRITEBYTECODE="]
+    tests = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "tests.kernels.unfit",
+        "--color=no",
+        "-m",
+        MARKS,
+    ]
+    words = tempfile.TemporaryFile()  # noqa: SIM115 - it is read when the machine has ended
+    process = subprocess.Popen(
+        [*under, *machine, "--", *tests, *pytest, *more],
+        stdout=words,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+    )
+    print(f"tests.kernels: {kernel}, {name}: begun; its words come when it is done", flush=True)
+    return _Part(name, process, words)
+
+
+def _ended(part: _Part) -> int:
+    code = part.process.wait()
+    part.words.seek(0)
+    print(f"=== {part.name}", flush=True)
+    sys.stdout.buffer.write(part.words.read())
+    sys.stdout.flush()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

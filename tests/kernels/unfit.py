@@ -1,0 +1,60 @@
+"""A pytest plugin (`-p tests.kernels.unfit`) for the live tier under User-Mode Linux: which share of it this machine has, and which
+tests cannot run where it runs, each for its stated reason. What is left out is told at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import pytest
+
+MIDWAY: Final = "in time travel a run takes no time, so it is never seen midway"
+
+UNTIMELY: Final = {
+    "tests/live/test_confirm.py::test_apply_is_killed_midway": MIDWAY,
+}
+"""Tests that need a time that passes -> why: run by a machine whose time does."""
+
+NOT_HERE: Final[dict[str, str]] = {}
+"""Tests that User-Mode Linux cannot run at all -> why."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("kernels")
+    group.addoption("--share", default="1/1", help="K/N: the Kth of N shares of the tests")
+    group.addoption("--time", choices=["passes", "travels", "only-passes"], default="passes", help="what the tests get")
+
+
+_LEFT: Final = pytest.StashKey[dict[str, list[str]]]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    time, (share, shares) = config.option.time, map(int, config.option.share.split("/"))
+    left: dict[str, list[str]] = {}
+    kept: list[pytest.Item] = []
+    for item in items:
+        untimely = reason(item.nodeid, UNTIMELY)
+        why = reason(item.nodeid, NOT_HERE) or (untimely if time == "travels" else "")
+        if why:
+            left.setdefault(why, []).append(item.nodeid)
+        elif time != "only-passes" or untimely:
+            kept.append(item)
+    mine = {id(item) for item in kept[share - 1 :: shares]}
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in mine])
+    items[:] = [item for item in items if id(item) in mine]
+    config.stash[_LEFT] = left if share == 1 else {}
+
+
+def reason(test: str, among: dict[str, str]) -> str:
+    return next((why for prefix, why in among.items() if test.split("[")[0].startswith(prefix)), "")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for why, tests in config.stash.get(_LEFT, {}).items():
+        terminalreporter.write_line(f"left out: {len(tests)} tests: {why}: {', '.join(names(tests))}")
+
+
+def names(tests: Iterable[str]) -> list[str]:
+    return sorted({test.rpartition("/")[2].partition("[")[0] for test in tests})
