@@ -108,6 +108,7 @@ class FakeKernel:
                 self._create(op.new, op.attrs, desired)
             else:
                 self._update(op)
+            self._follow_ports()
         except KernelError as error:
             if op.verb == DELETE and error.errno in KINDS[op.ref.kind].absent:
                 return
@@ -176,6 +177,15 @@ class FakeKernel:
 
     # Links
 
+    def _follow_ports(self) -> None:
+        """A bridge that was never told an MTU has the least of its ports' (br_mtu_auto_adjust in net/bridge/br_if.c)."""
+        for ref, fact in list(self.facts.items()):
+            if not fact.attrs.get("_follows"):
+                continue
+            ports = (f for f in self.facts.values() if f.ref.kind == "link" and f.ref.ns == ref.ns)
+            mtus = [f.attrs["mtu"] for f in ports if f.attrs.get("master") == ref.key[0]]
+            self.facts[ref] = fact._replace(attrs={**fact.attrs, "mtu": min(mtus, default=1500)})
+
     def _make_link(self, new: Fact, desired: Desired) -> None:
         ref, attrs = new.ref, new.attrs
         there = self.facts.get(ref)
@@ -210,6 +220,8 @@ class FakeKernel:
             _refuse(errno.ENODEV, new.ref, "master")
         attrs = {**(there.attrs if there else self._defaults(new.attrs["kind"])), **new.attrs}
         attrs.pop("_half", None)
+        if attrs["kind"] == "bridge":
+            attrs["_follows"] = "mtu" not in new.attrs
         if attrs.get("created_in") is None:
             attrs.pop("created_in", None)
         self.facts[new.ref] = Fact(new.ref, attrs)
@@ -245,6 +257,8 @@ class FakeKernel:
         master = attrs.get("master")
         if "master" in names and master and link(ref.ns, master) not in self.facts:
             _refuse(errno.ENODEV, ref, "master")
+        if "mtu" in names and "_follows" in attrs:
+            attrs["_follows"] = False
         self.facts[ref] = Fact(ref, attrs, OWN if OWNER in op.attrs else there.origin)
         if ref.kind == "link":
             self._after_update(ref, there.attrs, attrs)

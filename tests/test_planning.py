@@ -247,6 +247,28 @@ def test_a_queue_that_is_no_longer_stated_gets_the_length_of_its_kind(kind: str,
     assert change.desired.attrs["txqueuelen"] == length
 
 
+@pytest.mark.parametrize(("kind", "mtu"), [("macvlan", 1300), ("vlan", 1300), ("ipvlan", 1300)])
+def test_an_mtu_that_is_no_longer_stated_is_the_parents(kind: str, mtu: int) -> None:
+    """As it will be: the parent's own is given up in the same run, and so is that of its ports."""
+    port, peer = pair((HOST, "p0"), ("a", "eth0"), master="br0")
+
+    def lab(**attrs: Any) -> Desired:
+        ports = [
+            fact("link", *end.ref[1:], **{k: v for k, v in end.attrs.items() if k != "mtu"}, mtu=mtu)
+            for end in (port, peer)
+        ]
+        above = fact("link", HOST, ("x0",), kind=kind, parent=(HOST, "br0"), **attrs)
+        return want(ns("a"), fact("link", HOST, ("br0",), kind="bridge", **attrs), *ports, above)
+
+    live = Live(
+        table(ns("a"), bridge(mtu=1200), port, peer, device(HOST, "x0", kind=kind, parent=(HOST, "br0"), mtu=1200))
+    )
+    changes = {str(c.ref): c.desired for c in diff(lab(), live, lab(mtu=1200))}
+    for name in ("br0", "x0"):
+        assert (desired := changes[name]) is not None
+        assert desired.attrs["mtu"] == mtu
+
+
 # What goes along
 
 

@@ -152,7 +152,6 @@ def _section(d: Draft, ns: str) -> Document:
 
 def _bridge(d: Draft) -> Document:
     found = {**d.settings("shaping"), **d.maybe(BRIDGE)}
-    found["mtu"] = d.some(*SETTINGS["mtu"])  # a bridge that was ever told one never goes by its ports again
     if not d.draw(st.integers(0, 7)):
         found |= {"stp": True, "forward_delay": 2}  # twice as long until its ports forward, which is waited for
     if d.coin() and found.get("up", True):

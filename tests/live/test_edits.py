@@ -331,3 +331,34 @@ def test_made_from_one_namespace_and_then_set_in_another(host: Host) -> None:
     assert host.link("a", "i0")["ifalias"] == "what it is for"
     lab.destroy()
     host.run("ip link del nic0")
+
+
+def test_an_mtu_that_is_no_longer_stated_is_what_the_kernel_would_give(host: Host) -> None:
+    """A macvlan gets its parent's, a bridge the least of its ports': as when they are made so."""
+    host.run("ip link add nic0 mtu 1450 type veth peer name nic1")
+    text = (
+        "topology: edit\nnamespaces: {a: {}}\nbridges: {br0: {}}\n"
+        "interfaces: {mv0: {kind: macvlan, parent: nic0}}\n"
+        "links: [{ends: [a:eth0, br0], mtu: 1400}]\n"
+    )
+    lab = Lab(host, text)
+    made = {name: host.link("host", name)["mtu"] for name in ("mv0", "br0")}
+    assert made == {"mv0": 1450, "br0": 1400}
+    lab.apply(_edit(text, ("br0: {}", "br0: {mtu: 1300}"), ("parent: nic0", "parent: nic0, mtu: 1300")))
+    assert {name: host.link("host", name)["mtu"] for name in made} == dict.fromkeys(made, 1300)
+    lab.apply(text)
+    assert {name: host.link("host", name)["mtu"] for name in made} == made
+    lab.destroy()
+    host.run("ip link del nic0")
+
+
+def test_no_route_is_asked_for_where_the_kernel_takes_none(host: Host) -> None:
+    """It is an error of the file, and the kernel agrees."""
+    host.run("ip link add nic0 type veth peer name nic1")
+    assert "Device for nexthop is not up" in host.refusal("ip route add 10.8.0.0/16 dev nic0")
+    lab = host.file(
+        "topology: edit\ninterfaces: {nic0: {kind: existing, up: false}}\nroutes: [{to: 10.8.0.0/16, dev: nic0}]\n"
+    )
+    result = host.topo("apply", lab)
+    assert result.code == 2 and "`up: false`" in result.text and "lab.yaml:3:10" in result.text, result.text
+    host.run("ip link del nic0")

@@ -65,6 +65,8 @@ class Common:
         for name in ("up", "mtu", "txqueuelen"):
             if stated[name] is not None:
                 self.attrs[name] = stated[name]
+        if stated["up"] is False:
+            scope.any_down = True
         if settings is not None and settings.mac is not None:
             self.attrs["mac"] = settings.mac
         comment = _first(layers[: 2 if link else 1], "comment") if layers and layers[0] is not scope.defaults else None

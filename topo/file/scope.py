@@ -131,6 +131,7 @@ class Scope:
         self.stated: dict[int, list[tuple[int, str]]] = {32: [], 128: []}  # see subnets.stated
         self._counts: dict[str, int] = {}
         self.bridge_names: set[str] = set()
+        self.any_down = False  # whether an interface is stated to be down
         self.stated_at: dict[Ref, Loc] = {}  # where what can be stated once is stated
 
     def canonical(self, name: str) -> str:

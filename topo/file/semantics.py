@@ -15,6 +15,25 @@ def check(scope: Scope) -> None:
     _vnis(scope)
     _siblings(scope)
     _rings(scope)
+    if scope.any_down:
+        _routes(scope)
+
+
+def _routes(scope: Scope) -> None:
+    """No route leads out of an interface that is down: the kernel refuses it (ENETDOWN)."""
+    for ref, (_, attrs, _) in scope.facts.items():
+        if ref[0] != "route":
+            continue
+        hops = attrs.get("nexthops") or ((None, attrs.get("dev")),)
+        for dev in dict.fromkeys(hop[1] for hop in hops if hop[1]):
+            out = scope.facts.get(Ref("link", ref.ns, (dev,)))
+            if out is not None and out.attrs.get("up") is False:
+                message = (
+                    f"the route to {ref.key[2]} leads out of {shown(scope.spaces[ref.ns], dev)}, which has `up: false`"
+                )
+                scope.problems.add(
+                    scope.stated_at.get(ref, ()), message, "leave out one of the two: the kernel takes no route there"
+                )
 
 
 def _addresses(scope: Scope, space: Space) -> None:

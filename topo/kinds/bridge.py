@@ -42,6 +42,7 @@ BRIDGE = LinkKind(
     option="CONFIG_BRIDGE",
     ports=Ports(refuses=refuses),
     decode_extra=decode_extra,
+    follows="ports",
     data=(
         Attr("forward_delay", 1, U32, 1500),
         Attr("hello_time", 2, U32, 200),

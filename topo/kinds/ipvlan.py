@@ -57,6 +57,7 @@ IPVLAN = LinkKind(
     below="parent",
     home=home,
     one_queue=True,
+    follows="parent",
     mtu=None,
     shared=frozenset({"mode", "flags"}),
 )

@@ -153,6 +153,7 @@ class LinkKind(NamedTuple):
     `bare`: what is the default is left out when one is made: in some modes the driver refuses to be told even that.
     `sinks(fact)`: whether it goes down with the device below.
     `mtu`, `txqueuelen`: what the driver gives it where nothing is stated; None where that depends.
+    `follows`: the attribute that names the link whose MTU it gets where none is stated; `ports`, the least of its ports'.
     `make(fact)`: the request that makes it, where rtnetlink cannot; what else is stated is set afterwards.
     `extra(attrs, env)`: the attributes of IFLA_INFO_DATA that need more than a format; `more` are their names.
     `decode_extra(data, attrs, view)`: reads them into `attrs`.
@@ -177,6 +178,7 @@ class LinkKind(NamedTuple):
     sinks: Callable[[Fact], bool] = lambda fact: False
     mtu: int | None = 1500
     txqueuelen: int | None = 1000
+    follows: str = ""
     make: Callable[[Fact], Request] | None = None
     extra: Callable[[Mapping[str, Any], Env], bytes] | None = None
     more: frozenset[str] = frozenset()

@@ -48,5 +48,6 @@ MACVLAN = LinkKind(
     below="parent",
     home=home,
     one_queue=True,
+    follows="parent",
     mtu=None,
 )

@@ -67,5 +67,5 @@ NAMESPACE = Kind(
     compare=compare,
     replace=replace,
     takes=takes,
-    absent=frozenset({errno.ENOENT, errno.EINVAL}),  # EINVAL: a name that is no mount any more
+    absent=frozenset({errno.ENOENT}),
 )

@@ -84,6 +84,7 @@ VLAN = LinkKind(
     below="parent",
     home=home,
     one_queue=True,
+    follows="parent",
     mtu=None,
     sinks=sinks,
     extra=extra,

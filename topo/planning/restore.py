@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from topo.changes import CREATE, OWNER, Change
-from topo.facts import FOREIGN, HOST, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, links_of, namespace
+from topo.facts import FOREIGN, HOST, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, link, links_of, namespace
 from topo.kinds.registry import LINK_KINDS
 from topo.planning.compare import stated
 from topo.planning.lost import dying
@@ -37,6 +37,7 @@ def goal(desired: Desired, live: Live, previous: Desired | None, restore: Facts)
 def _dropped(desired: Desired, live: Live, previous: Desired, restore: Facts) -> Facts:
     """Links with attributes that the last file stated and this one does not."""
     found: Facts = {}
+    mtus = _Mtus(desired, live, previous)
     for ref, was in previous.facts.items():
         want = desired.facts.get(ref) if ref[0] == "link" else None
         if want is None or was.attrs.keys() <= want.attrs.keys():
@@ -45,12 +46,54 @@ def _dropped(desired: Desired, live: Live, previous: Desired, restore: Facts) ->
         original = restore.get(ref)
         if have is None or was.attrs.get("kind") != want.attrs.get("kind"):
             continue
-        known = original.attrs if ref in desired.external and original else defaults(have)
         names = was.attrs.keys() - want.attrs.keys()
+        if ref in desired.external and original:
+            known = original.attrs
+        elif "mtu" in names and (mtu := mtus.unstated(want)) is not None:
+            known = {**defaults(have), "mtu": mtu}
+        else:
+            known = defaults(have)
         attrs = {name: known[name] for name in was.attrs if name in names and name in known}
         if attrs:
             found[ref] = Fact(ref, {**want.attrs, **attrs})
     return found
+
+
+class _Mtus:
+    """The MTU that links get or keep, of which some state none any more."""
+
+    def __init__(self, desired: Desired, live: Live, previous: Desired) -> None:
+        self.desired, self.live, self.previous = desired, live, previous
+        self._ports: dict[Ref, list[Ref]] | None = None
+
+    def unstated(self, fact: Fact) -> int | None:
+        """What the kernel gives such a link where none is stated; None where that is not known."""
+        kind = LINK_KINDS.get(fact.attrs.get("kind", ""))
+        if kind is None:
+            return None
+        if kind.follows == "ports":
+            found = (self.of(port) for port in self._ports_of(fact.ref))
+            return min((mtu for mtu in found if mtu is not None), default=kind.mtu)
+        below = fact.attrs.get(kind.follows)
+        return self.of(link(*below)) if below else kind.mtu
+
+    def of(self, ref: Ref) -> int | None:
+        want, have, was = (of.facts.get(ref) for of in (self.desired, self.live, self.previous))
+        if want is not None and "mtu" in want.attrs:
+            return int(want.attrs["mtu"])
+        if want is not None and (have is None or (was is not None and "mtu" in was.attrs)):
+            return self.unstated(want)
+        return have.attrs.get("mtu") if have is not None else None
+
+    def _ports_of(self, master: Ref) -> list[Ref]:
+        """Those of the file, and those of others, which stay."""
+        if self._ports is None:
+            self._ports = {}
+            for ref, fact in self.desired.facts.items():
+                if ref.kind == "link" and (name := fact.attrs.get("master")):
+                    self._ports.setdefault(link(ref.ns, name), []).append(ref)
+        others = (ref for ref in self.live.ports(master) if ref not in self.desired.facts)
+        return self._ports.get(master, []) + [ref for ref in others if self.live.facts[ref].origin != OWN]
 
 
 def defaults(have: Fact) -> dict[str, Any]:
@@ -69,7 +112,7 @@ def _original(ref: Ref, original: Fact, desired: Desired, live: Live, previous: 
     if ref.kind == "sysctl" and ref not in live:  # not read: a sysctl cannot be missing
         return None
     below = links_of(original)
-    if any(link in desired.take_over.values() for link in below):
+    if any(one in desired.take_over.values() for one in below):
         return None
     around = (*below, ref) if ref.kind == "link" else below
     home = namespace(ref.ns)
@@ -142,7 +185,5 @@ def still_needed(restore: Facts, desired: Desired) -> Facts:
     """What of the record's originals `desired` still holds changed: the rest is back, once an apply succeeded."""
     nics = set(desired.take_over.values())
     return {
-        ref: fact
-        for ref, fact in restore.items()
-        if ref in desired.facts or any(link in nics for link in links_of(fact))
+        ref: fact for ref, fact in restore.items() if ref in desired.facts or any(one in nics for one in links_of(fact))
     }
