@@ -301,7 +301,11 @@ class _Run:
         if left:
             names = "; ".join(f"{c.action} {c.ref.kind} {c.ref} {' '.join(c.attrs)}".rstrip() for c in left[:_SHOWN])
             more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
-            self._failed(outcome, None, f"verification: the live state still differs: {names}{more}", left)
+            differs = {change.ref for change in left}
+            excused = [f"\n{error}" for op, error in outcome.excused if op.ref in differs][:_SHOWN]
+            self._failed(
+                outcome, None, f"verification: the live state still differs: {names}{more}{''.join(excused)}", left
+            )
 
     def _failed(
         self, outcome: Outcome, error: BaseException | None, words: str = "", left: Sequence[Change] = ()
@@ -323,11 +327,7 @@ class _Run:
         undone = isinstance(remaining, tuple) and not remaining
         if undone:
             self._back()
-            tail = "undone: everything is as it was before"
-            if outcome.done:
-                tail += (
-                    f" ({len(outcome.done):,} {'request was' if len(outcome.done) == 1 else 'requests were'} through)"
-                )
+            tail = f"undone: everything is as it was before{_through(outcome.done)}"
         else:
             names = remaining if isinstance(remaining, str) else _names(remaining)
             tail = f"could not undo all of it; left: {names}"

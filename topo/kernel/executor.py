@@ -42,6 +42,7 @@ class Executor:
         self._waiting: dict[str, list[tuple[Op, Rtnl]]] = {}
         self._done: list[Op] = []
         self._failed: list[tuple[Op, KernelError]] = []
+        self._excused: list[tuple[Op, KernelError]] = []
         self._before: list[Fact] = []
         self._parted: list[Space] = []  # closed together, as each that ends makes the kernel slow at taking names away
         self._heirs: acquaintances.Heirs = {}
@@ -69,7 +70,7 @@ class Executor:
             for way in self._ways.values():  # torn out of a handover
                 way.close()
             self._close_parted()
-        return Outcome(self._done, self._failed, self._before)
+        return Outcome(self._done, self._failed, self._before, self._excused)
 
     # What encoding asks
 
@@ -119,8 +120,7 @@ class Executor:
             try:
                 self._op(op)
             except KernelError as error:
-                if not (op.verb == DELETE and error.errno in KINDS[op.ref.kind].absent):
-                    self._failed.append((op, _about(error, op)))
+                if not self._excuses(op, error):
                     break
             self._done.append(op)
         self._flush()
@@ -130,6 +130,12 @@ class Executor:
         if self._failed:
             refused = {id(op) for op, _ in self._failed}
             self._done = [op for op in self._done if id(op) not in refused]
+
+    def _excuses(self, op: Op, error: KernelError) -> bool:
+        """Whether a refusal is none: what is to be deleted is not there."""
+        absent = op.verb == DELETE and error.errno in KINDS[op.ref.kind].absent
+        (self._excused if absent else self._failed).append((op, _about(error, op)))
+        return absent
 
     def _close_parted(self) -> None:
         while self._parted:
@@ -224,8 +230,7 @@ class Executor:
                 op = asked[refusal.seq][0]
                 if op.verb == _HINT:
                     continue
-                if op.verb != DELETE or refusal.errno not in KINDS[op.ref.kind].absent:
-                    self._failed.append((op, _about(KernelError(refusal.errno, refusal.extack), op)))
+                self._excuses(op, KernelError(refusal.errno, refusal.extack))
             if self._failed:
                 return
         if self.progress and waiting:

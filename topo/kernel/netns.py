@@ -152,14 +152,19 @@ def leftover(target: str) -> bool:
 
 def unname(label: str) -> None:
     """Take a name away; the namespace goes when nothing else holds it. What is not there is no error."""
-    target = path(label)
+    target, refused = path(label), None
     try:
         umount(target, MNT_DETACH)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOENT):
             raise
-    with suppress(FileNotFoundError):
+        refused = error
+    try:
         os.unlink(target)
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a mount all the same, which this mount namespace may not take away (mount_namespaces(7))
+        raise (refused if refused and error.errno == errno.EBUSY else error) from None
 
 
 def sweep(label: str) -> None:
