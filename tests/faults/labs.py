@@ -33,6 +33,7 @@ ip route add default via 192.0.2.253 metric 200
 ip route add 203.0.113.0/24 via 192.0.2.254 src 192.0.2.10
 ip -6 route add default via 2001:db8::fe
 ip neigh add 192.0.2.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent
+sysctl -qw net.ipv4.conf.all.rp_filter=1
 """
 
 _KINDS: Final = """

@@ -20,7 +20,7 @@ EVERY = 1 if MORE else 9 if LESS else 3
 ALL = {"star", "kinds", "attached", "underlay"}
 """Labs in which also questions are refused, and everything from a step on."""
 
-FILES = {"open", "unlink", "rename", "mkdir", "rmdir", "fsync"}
+FILES = {"open", "unlink", "rename", "mkdir", "rmdir", "fsync", "utime"}
 FILE_ERRORS = (errno.EACCES, errno.ENOSPC, errno.EIO, errno.EROFS)
 
 pytestmark = pytest.mark.timeout(3600 if MORE else 900)

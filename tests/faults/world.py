@@ -65,6 +65,8 @@ class World:
             words = line.split()
             if words[:3] == ["ip", "link", "add"]:
                 self.host.fails(f"ip link del {words[3]}")
+            elif words[:2] == ["sysctl", "-qw"]:
+                self.host.run(line.replace("=1", "=0"))
             elif "netns add" in line or "rule add" in line or "add table" in line:
                 self.host.run(line.replace(" add ", " delete "))
 

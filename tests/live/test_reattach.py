@@ -335,12 +335,30 @@ def test_name_taken_meanwhile(host: Host, two: Two) -> None:
     host.ok("destroy", "re")
 
 
+BARE = "topology: re\nnamespaces:\n  web: {from: {pid: PID}}\n  side: {from: {share: web}}\n"
+
+
 def test_lost_record(host: Host, two: Two) -> None:
-    """The marks are left: the name is refused, or taken over, and then what bears them goes."""
+    """The marks are left, and the names bear a sign: what bears them goes, and the names lead where they are to."""
     two.applied(0)
     (RECORD / "re.json").unlink()
-    assert host.topo("apply", two.lab(1)).code == 2
-    host.ok("apply", "--adopt", two.lab(1))
-    assert host.link(two.spaces[0], "eth0") == {}
     two.applied(1)
+    assert host.link(two.spaces[0], "eth0") == {}
+    (RECORD / "re.json").unlink()
+    host.ok("destroy", two.lab(1))
+    assert host.link(two.spaces[1], "eth0") == {} and host.namespaces() == set()
+
+
+def test_lost_record_of_names_alone(host: Host, two: Two) -> None:
+    """As after a run that was killed before it made a link; where somebody gave the same name, it is theirs."""
+    host.ok("apply", two.lab(0, BARE))
+    (RECORD / "re.json").unlink()
+    other = host.topo("apply", two.lab(0, BARE.replace("topology: re", "topology: other")))
+    assert other.code == 2 and "a network namespace that this topology did not make" in other.err
+    two.applied(0)
     host.ok("destroy", "re")
+    assert host.namespaces() == set()
+    host.run(f"ip netns attach web {two.pids[0]}")
+    refused = host.topo("apply", two.lab(0))
+    assert refused.code == 2 and "a network namespace that this topology did not make" in refused.err
+    host.run("ip netns del web")

@@ -51,6 +51,7 @@ from topo.wire import (
     NLM_F_EXCL,
     RTM_DELADDR,
     RTM_DELLINK,
+    RTM_GETADDR,
     RTM_GETLINK,
     RTM_GETROUTE,
     RTM_NEWADDR,
@@ -75,7 +76,8 @@ _RTA_DST, _RTA_OIF, _LOCAL_TABLE = 1, 4, 255  # linux/rtnetlink.h
 _NEW: Final = NLM_F_CREATE | NLM_F_EXCL
 
 _DUMMY: Final = "192.0.0.8"
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _NOPREFIXROUTE = 1, 2, 8, 0x200  # linux/if_addr.h
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_RT_PRIORITY, _NOPREFIXROUTE = 1, 2, 8, 9, 0x200  # linux/if_addr.h
+_WAS: Final = 0x746F7000  # the metric of the dummy address, with what the filter was in the last bits
 
 
 class Detour(NamedTuple):
@@ -150,8 +152,9 @@ def open_way(spaces: Spaces, env: Env, detour: Detour) -> Way | None:
     before, after = [], list(pair)
     own, both = (int(sysctl.read(f"net/ipv4/conf/{name}/rp_filter") or 0) for name in (bridge_name, "all"))
     if max(own, both):
-        before = [_rp_filter(ns, bridge, _LOOSE), Rtnl(ns, RTM_NEWADDR, _NEW, _dummy(bridge))]
-        after = [Rtnl(ns, RTM_DELADDR, 0, _dummy(bridge)), _rp_filter(ns, bridge, own), *pair]
+        own = _left(space, bridge, own)
+        before = [Rtnl(ns, RTM_NEWADDR, _NEW, _dummy(bridge, own)), _rp_filter(ns, bridge, _LOOSE)]
+        after = [_rp_filter(ns, bridge, own), Rtnl(ns, RTM_DELADDR, 0, _dummy(bridge, own)), *pair]
     if before:
         rtnl.send(space.sock, [message(r.type, r.flags, 0, r.body) for r in before])  # ahead of the first frame
     program = None
@@ -198,7 +201,30 @@ def _rp_filter(ns: str, index: int, value: int) -> Rtnl:
     return Rtnl(ns, RTM_NEWLINK, 0, body(index, nest(_IFLA_AF_SPEC, conf)))
 
 
-def _dummy(index: int) -> bytes:
+def _dummy(index: int, was: int) -> bytes:
     address = pack_ip(_DUMMY)
     head = IFADDRMSG.pack(AF_INET, 32, 0, 0, index)
-    return head + attr(_IFA_LOCAL, address) + attr(_IFA_ADDRESS, address) + attr_u32(_IFA_FLAGS, _NOPREFIXROUTE)
+    return b"".join((
+        head, attr(_IFA_LOCAL, address), attr(_IFA_ADDRESS, address), attr_u32(_IFA_FLAGS, _NOPREFIXROUTE),
+        attr_u32(_IFA_RT_PRIORITY, _WAS | was),
+    ))  # fmt: skip
+
+
+def _left(space: Space, bridge: int, own: int) -> int:
+    """What the bridge's filter was before a run that was killed within a handover; `own` where there was none."""
+    for _, data, at, end in rtnl.dump(space.sock, RTM_GETADDR, IFADDRMSG.pack(AF_INET, 0, 0, 0, bridge)):
+        attrs = attributes(data, at + IFADDRMSG.size, end)
+        if IFADDRMSG.unpack_from(data, at)[4] == bridge and attrs.get(_IFA_LOCAL) == pack_ip(_DUMMY):
+            metric = U32.unpack(attrs[_IFA_RT_PRIORITY]) if _IFA_RT_PRIORITY in attrs else 0
+            own = metric ^ _WAS if metric & ~3 == _WAS else own
+    return own
+
+
+def mending(op: Op, env: Env) -> Rtnl | None:
+    """What goes along with a dummy address that a killed run left: the filter is again what it was."""
+    if op.ref.key[1] != f"{_DUMMY}/32" or op.old is None or (metric := op.old.attrs.get("_priority") or 0) & ~3 != _WAS:
+        return None
+    ns, (ifname, _) = op.ref[1:]
+    if env.desired(Ref("sysctl", ns, (f"net/ipv4/conf/{ifname}/rp_filter",))):  # which is the file's to say
+        return None
+    return _rp_filter(ns, env.index(ns, ifname), metric ^ _WAS)

@@ -148,6 +148,8 @@ class Executor:
                 return
         if self._heirs and op.verb == CREATE and op.ref.kind == "address":
             self._introduce(op.ref)
+        if op.verb == DELETE and op.ref.kind == "address" and (request := detour.mending(op, self)):
+            self._queue(Op(_HINT, op.ref, None, None), request)
         asked = ""  # by which namespace's socket the last request of this op goes
         for item in KINDS[op.ref.kind].encode(op, self):
             if callable(item):
@@ -306,7 +308,7 @@ class Executor:
         source, back = request.source or {}, self.spaces.attachments.fds.get(request.inode)
         fd = self.spaces.get(str(source.get("share", name))).fd if back is None else back
         if source != {"name": name}:
-            netns.name(f"/proc/self/fd/{fd}", name)
+            netns.name(f"/proc/self/fd/{fd}", name, self.mark)
 
 
 def _hints(ref: Ref, requests: Iterable[Rtnl]) -> list[tuple[Op, Rtnl]]:

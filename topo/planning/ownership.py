@@ -85,7 +85,10 @@ class Ownership:
         return what(have)
 
     def _entered(self, have: Fact, want: Fact) -> bool:
-        """Whether this name leads to where it is to lead, and topo's links are there: its record is lost."""
+        """Whether this name is topo's though its record is lost: it bears the sign of this topology, or leads to where it is
+        to lead, and topo's links are there."""
+        if have.attrs.get("_signed"):
+            return True
         inside = (fact for fact in self.live.of("link") if fact.ref.ns == have.ref.ns)
         return have.attrs.get("from") == want.attrs["from"] and any(fact.origin == OWN for fact in inside)
 
