@@ -136,7 +136,7 @@ def confirm(name: str) -> bool:
     it was killed midway.
     """
     with locks.held([f"topology-{_name(name)}"], f"topo confirm {name}"):
-        if _confirm.load(name) is None and records.load(name) is None:
+        if _confirm.load(name) is None and not _confirm.damaged(name) and records.load(name) is None:
             raise InputError(_not_applied(name))
         return _confirm.confirm(name)
 

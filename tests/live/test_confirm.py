@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,42 @@ def test_watchdog_is_killed(host: Host) -> None:
         else:
             host.ok("confirm", "--revert", "lab")
             assert host.namespaces() == set()
+    host.ok("destroy", "lab")
+
+
+def _cut(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def _changed(**changed: object) -> Callable[[Path], None]:
+    return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | changed)) and None
+
+
+DAMAGE = {
+    "cut short": _cut,
+    "empty": lambda path: path.write_bytes(b"") and None,
+    "of another version": _changed(format=7),
+    "of another boot": _changed(boot="00000000-0000-0000-0000-000000000000"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damaged_note(host: Host, what: str) -> None:
+    """The watchdog knows what it says, and goes back; who confirms is heard."""
+    host.ok("apply", host.file(FIRST))
+    before = host.settled()
+    host.ok("apply", "--confirm", "2s", host.file(SECOND, "second.yaml"))
+    DAMAGE[what](RECORD / ".lab.confirm")
+    assert until(lambda: not watchdogs(), 10), processes()
+    reverted(host)
+    host.same(before, but_for_macs=True)
+    host.ok("diff", host.directory / "lab.yaml")
+    host.ok("apply", "--confirm", "4s", host.directory / "second.yaml")
+    DAMAGE[what](RECORD / ".lab.confirm")
+    assert host.ok("confirm", "lab").out == "lab: confirmed\n"
+    assert until(lambda: not watchdogs(), 6), "it is not needed any more"
+    assert host.namespaces() == {"a", "c"} and note() == {}
     host.ok("destroy", "lab")
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from topo.changes import OWNER
+from topo.engine import locks
 from topo.engine import record as records
 from topo.engine.apply import KernelLike, Report, State, apply, destroy
 from topo.errors import ApplyError, KernelError, LockError, RevertedError, TopoError, UnconfirmedError
@@ -119,6 +120,11 @@ def load(name: str) -> Note | None:
         return Note(**{**data, "watchdog": tuple(data["watchdog"])})
     except (records.DamagedError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def damaged(name: str) -> bool:
+    """Whether there is a note that cannot be read: cut short, of another version, or of another boot."""
+    return os.path.lexists(_path(name)) and load(name) is None
 
 
 def pending(name: str) -> Note | None:
@@ -252,7 +258,9 @@ def confirm(name: str) -> bool:
     """It may stay. Whether there was anything to confirm. The caller holds the lock. Raises RevertedError, UnconfirmedError."""
     note = load(name)
     if note is None:
-        return False
+        if there := damaged(name):  # its watchdog would go back all the same
+            forget(name)
+        return there
     if note.reverted:
         when = time.strftime("%H:%M:%S", time.localtime(note.reverted))
         raise RevertedError(f"{name}: too late: it was not confirmed within {note.seconds:g} s, and reverted at {when}")
@@ -321,7 +329,7 @@ def _become_watchdog(sock: socket.socket, note: Note, revert: Revert, terminal: 
         sock.send(f"{me[0]} {me[1]}".encode())
         sock.recv(1)  # the end of it: the note is written, or who was to write it is dead
         sock.close()
-        _watch(note.topology, me, revert, terminal)
+        _watch(note._replace(watchdog=me), revert, terminal)
     finally:
         os._exit(0)
 
@@ -339,10 +347,13 @@ def _leave_all_behind(keep: int) -> None:
     os.closerange(keep + 1, os.sysconf("SC_OPEN_MAX"))
 
 
-def _watch(name: str, me: Process, revert: Revert, terminal: Terminal | None) -> None:
-    """Until it is confirmed, or gone back. `me`: who this is; the note of another watchdog is not this one's affair."""
+def _watch(known: Note, revert: Revert, terminal: Terminal | None) -> None:
+    """Until it is confirmed, or gone back. `known`: the note as it is to begin with; the note of another watchdog is not
+    this one's affair, and one that was damaged is written anew."""
+    name, me = known.topology, known.watchdog
     attempts = 0
-    while (note := pending(name)) and note.watchdog == me:
+    while (note := _mended(known)) and note.watchdog == me:
+        known = note
         if note.remaining > 0:
             time.sleep(min(note.remaining, _LOOK))
             continue
@@ -361,6 +372,18 @@ def _watch(name: str, me: Process, revert: Revert, terminal: Terminal | None) ->
             return
     if (note := load(name)) and note.reverted and note.watchdog == me:
         _say(f"{name}: not confirmed within {note.seconds:g} s: reverted", terminal)
+
+
+def _mended(known: Note) -> Note | None:
+    """The note that is still to be confirmed; `known` where it is damaged, and written anew unless somebody is at it."""
+    name = known.topology
+    if not damaged(name):
+        return pending(name)
+    with suppress(TopoError), locks.held([f"topology-{name}"], f"the watchdog of {name}"):
+        if not damaged(name):
+            return pending(name)
+        save(known)
+    return known
 
 
 def _terminal() -> Terminal | None:
