@@ -331,13 +331,13 @@ def _cut(path: Path) -> None:
         file.truncate(path.stat().st_size // 2)
 
 
-def _changed(**changed: object) -> Callable[[Path], None]:
-    return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | changed)) and None
+def _changed(**changed: object) -> Callable[[Path], object]:
+    return lambda path: path.write_text(json.dumps(json.loads(path.read_text()) | changed))
 
 
-DAMAGE = {
+DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut short": _cut,
-    "empty": lambda path: path.write_bytes(b"") and None,
+    "empty": lambda path: path.write_bytes(b""),
     "of another version": _changed(format=7),
     "of another boot": _changed(boot="00000000-0000-0000-0000-000000000000"),
 }
