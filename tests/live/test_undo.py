@@ -150,3 +150,16 @@ def test_failed_destroy_by_name_needs_no_file(host: Host) -> None:
     host.ok("apply", host.file(GOOD))
     host.ok("destroy", "undo")
     host.same(before)
+
+
+def test_a_second_name_leads_to_what_was_made_again(host: Host) -> None:
+    """A destroy that is refused when the namespace and its second name are gone."""
+    lab = host.file("topology: undo\nnamespaces: {own: {}, other: {from: {share: own}}}\nlinks: [[own:eth0, eth0]]\n")
+    host.ok("apply", lab)
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=unlink", "-P", "/run/netns/own"]
+    command += ["-e", "inject=unlink:error=EACCES:when=1", sys.executable, "-m", "topo", "destroy", "undo"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 3 and "undone: everything is as it was before" in done.stderr, done.stderr
+    assert host.link("own", "eth0") and host.link("other", "eth0") == host.link("own", "eth0")
+    host.ok("diff", lab)
+    host.ok("destroy", "undo")

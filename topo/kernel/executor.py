@@ -306,9 +306,10 @@ class Executor:
     def _attach(self, name: str, request: Netns) -> None:
         """Give a namespace that someone else made its name here, or give it back."""
         source, back = request.source or {}, self.spaces.attachments.fds.get(request.inode)
-        fd = self.spaces.get(str(source.get("share", name))).fd if back is None else back
+        if back is None or "share" in source:  # what is shared may have been made again
+            back = self.spaces.get(str(source.get("share", name))).fd
         if source != {"name": name}:
-            netns.name(f"/proc/self/fd/{fd}", name, self.mark)
+            netns.name(f"/proc/self/fd/{back}", name, self.mark)
 
 
 def _hints(ref: Ref, requests: Iterable[Rtnl]) -> list[tuple[Op, Rtnl]]:
