@@ -126,7 +126,7 @@ class FakeKernel:
         if (
             ref in self.facts
             and AGAIN not in attrs
-            and ref.kind not in ("sysctl", "nft", "neighbour", "port", "bridge_vlan", "mdb")
+            and ref.kind not in ("sysctl", "nft", "neighbour", "port", "bridge_vlan", "mdb", "fdb")
         ):
             _refuse(errno.EEXIST, ref)
         self._check(new)
@@ -144,16 +144,16 @@ class FakeKernel:
                 _refuse(errno.EINVAL, ref, "Nexthop id does not exist")
         if ref.kind not in ("route", "nexthop"):
             return
-        for _, name, _ in _hops(attrs):
+        for gateway, name, onlink in _hops(attrs):  # in the order of fib_check_nh in net/ipv4/fib_semantics.c
             dev = self.facts.get(link(ref.ns, name))
             if dev is None:
                 _refuse(errno.ENODEV, ref)
-            elif not dev.attrs["up"]:
-                _refuse(errno.ENETDOWN, ref)
-        for gateway, name, onlink in _hops(attrs):
-            near = self._on(link(ref.ns, name), "address")
+                return
+            near = self._on(link(ref.ns, name), "address") if dev.attrs["up"] else ()
             if gateway and not onlink and not any(_reaches(other.key[1], gateway) for other in near):
                 _refuse(errno.ENETUNREACH, ref, "Nexthop has invalid gateway.")
+            if not dev.attrs["up"]:
+                _refuse(errno.ENETDOWN, ref)
         if attrs.get("src") and not any(
             other.kind == "address" and other.ns == ref.ns and other.key[1].partition("/")[0] == attrs["src"]
             for other in self.facts
@@ -192,22 +192,28 @@ class FakeKernel:
         if there is not None and there.attrs.get("_half"):
             self._finish_link(new, there)
             return
-        if there is not None or ref in self.lingering:
-            _refuse(errno.EEXIST, ref)
         peer = desired.facts.get(link(*attrs["peer"])) if "peer" in attrs else None
         if "peer" in attrs and (peer is None or not leads(new, peer)):
-            _refuse(errno.ENODEV, ref, "the other end makes it")
-        for name in ("parent", "dev"):
-            if attrs.get(name) and link(*attrs[name]) not in self.facts:
-                _refuse(errno.ENODEV, ref, name)
+            if there is None:
+                _refuse(errno.ENODEV, ref, "the other end makes it")
+            return  # it is made already: what it brings along is told to the kernel once more
+        # Names are looked up before the kernel is asked.
+        if peer is not None and peer.ref.ns != HOST and namespace(peer.ref.ns) not in self.facts:
+            _refuse(errno.ENOENT, peer.ref)
+        for below in (
+            attrs.get("parent"),
+            attrs.get("dev"),
+            (ref.ns, attrs["master"]) if attrs.get("master") else None,
+        ):
+            if below and link(*below) not in self.facts:
+                _refuse(errno.ENODEV, ref, "below or above")
+        if there is not None or ref in self.lingering:
+            _refuse(errno.EEXIST, ref)
         claim = _vni(new)
         if claim and (claim in self.lingering_claims or any(_vni(f) == claim for f in self.facts.values())):
             _refuse(errno.EEXIST, ref, "A VXLAN device with the specified VNI already exists")
-        if peer is not None:
-            if peer.ref.ns != HOST and namespace(peer.ref.ns) not in self.facts:
-                _refuse(errno.ENOENT, peer.ref)
-            if peer.ref in self.facts or peer.ref in self.lingering:
-                _refuse(errno.EEXIST, peer.ref)
+        if peer is not None and (peer.ref in self.facts or peer.ref in self.lingering):
+            _refuse(errno.EEXIST, peer.ref)
         self._finish_link(new, None)
         if peer is not None:
             self.facts[peer.ref] = Fact(
@@ -268,7 +274,7 @@ class FakeKernel:
             for kind in ("port", "bridge_vlan"):
                 self.facts.pop(Ref(kind, ref.ns, ref.key), None)
         if before["up"] and not after["up"]:
-            self._drop_on(ref, lambda other: other.kind in ("route", "nexthop") or _is_ipv6(other))
+            self._drop_on(ref, lambda other: other.kind in ("route", "nexthop", "neighbour") or _is_ipv6(other))
         if before["mtu"] >= 1280 > after["mtu"]:
             self._drop_on(ref, lambda other: _is_ipv6(other) or (other.kind == "route" and other.key[0] == 6))
 

@@ -126,6 +126,7 @@ class Spaces:
 
     def create(self, name: str, setup: bytes) -> Space:
         """Make a namespace: set it up, then give it its name. Raises KernelError."""
+        self.drop(name)  # one of this name that somebody has made meanwhile
         self._at = None
         try:
             netns.unshare(netns.CLONE_NEWNET)
