@@ -22,7 +22,7 @@ from topo.file import loading
 from topo.kernel import Kernel, rtnl
 from topo.wire import IFADDRMSG, IFINFOMSG, NDMSG, RTMSG
 
-SECONDS = int(os.environ.get("TOPO_FUZZ_SECONDS", "900" if MORE else "20"))
+SECONDS = int(os.environ.get("TOPO_FUZZ_SECONDS", "900" if MORE else "15"))
 MEMORY, EACH = 2048, 10  # MB in all; seconds that one input may take
 INPUTS = sorted(ROOT.glob("tests/cases/*/*/topology.yaml")) + sorted(SAMPLES.rglob("*.yaml"))
 

@@ -14,7 +14,7 @@ from faults.running import ok
 from faults.world import World
 
 WHOLE = set() if os.environ.get("TOPO_FAULTS_LESS") else {"star"}  # killed at each step in the short form, too
-EVERY = 9 if os.environ.get("TOPO_FAULTS_LESS") else 4
+EVERY = 9 if os.environ.get("TOPO_FAULTS_LESS") else 5
 RANDOM = 100 if MORE else 2
 
 

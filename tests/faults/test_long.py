@@ -22,7 +22,7 @@ from faults.running import ok, run
 from faults.test_refused import LESS
 from topo import api
 
-SECONDS: Final = float(os.environ.get("TOPO_FAULTS_DRIFT", "3600" if MORE else "10" if LESS else "120"))
+SECONDS: Final = float(os.environ.get("TOPO_FAULTS_DRIFT", "3600" if MORE else "10" if LESS else "60"))
 NAMESPACES: Final = 5000 if MORE else 200 if LESS else 1000
 LINKS, ROUTES = (10_000, 100_000) if MORE else (200, 5000) if LESS else (1000, 20_000)
 WARM: Final = 20  # rounds until caches are full

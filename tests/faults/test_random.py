@@ -26,7 +26,7 @@ from topo.file.lowering import lower
 from topo.file.model import Topology
 from topo.planning.resolve import resolve
 
-FAKE: Final = 20_000 if MORE else 50 if LESS else 400
+FAKE: Final = 20_000 if MORE else 50 if LESS else 300
 REAL: Final = int(os.environ.get("TOPO_FAULTS_EXAMPLES", "600" if MORE else "5" if LESS else "30"))
 EMPTY: Final = "topology: drawn\n"
 

@@ -18,7 +18,7 @@ from faults.running import ok, run
 from faults.test_refused import LESS
 from faults.world import World
 
-EVERY = 2 if MORE else 12 if LESS else 6
+EVERY = 2 if MORE else 12 if LESS else 8
 NAMES = [name for name, lab in labs().items() if not lab.lost]
 """Labs that change nothing on things that were there, but for sysctls: nobody knows any more what these were."""
 

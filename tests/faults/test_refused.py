@@ -16,7 +16,7 @@ from faults.seams import ERRORS, REFUSE, STALE, WORDS, Fault
 from faults.world import World
 
 LESS = bool(os.environ.get("TOPO_FAULTS_LESS"))
-EVERY = 1 if MORE else 9 if LESS else 3
+EVERY = 1 if MORE else 9 if LESS else 5
 ALL = {"star", "kinds", "attached", "underlay"}
 """Labs in which also questions are refused, and everything from a step on."""
 
