@@ -9,7 +9,7 @@ from fake import FakeKernel
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from topo.changes import DELETE, Change
+from topo.changes import DELETE, KEPT, Change
 from topo.facts import FOREIGN, HOST, STATIC, Desired, Fact, Facts, Ref, link, links_of
 from topo.kinds.registry import KINDS
 from topo.planning.compare import View
@@ -178,7 +178,7 @@ def converge(
     changes = diff(want, live, previous, restore=restore)
     outcome = kernel.execute(stages(changes, want, live), want)
     assert not outcome.failed, (outcome.failed, kernel.log)
-    left = plan(kernel, want, previous, restore)
+    left = [change for change in plan(kernel, want, previous, restore) if change.reason != KEPT]  # as if not told yet
     assert not left, left
     return still_needed({**originals(changes, live, want, previous), **restore}, want)
 

@@ -18,6 +18,9 @@ OWNER: Final = "owner"
 PUT_BACK: Final = "put back"
 """The reason of a change that the file no longer asks for: what was there before comes back."""
 
+KEPT: Final = "kept from now on"
+"""The reason of a change to what is there already, but would not stay."""
+
 AGAIN: Final = "again"
 """Stands among the attributes of a create op that makes again what another op may have taken down (`Kind.takes`):
 it succeeds, without effect, where the object is still there."""

@@ -22,9 +22,12 @@ from faults import figures
 
 PAGE: Final = ROOT / "docs" / "reliability.md"
 PARTS: Final = (
-    ("test_killed", "test_hostile", "test_provoked", "test_random"),
-    ("test_refused", "test_record", "test_many", "test_privilege", "test_long"),
-)
+    ("faults/test_killed", "faults/test_hostile", "faults/test_provoked", "faults/test_random", "faults/test_answers"),
+    (
+        "faults/test_refused", "faults/test_record", "faults/test_many", "faults/test_privilege", "faults/test_long",
+        "interop/test_disturbed",
+    ),
+)  # fmt: skip
 """About as long as one another."""
 
 
@@ -50,8 +53,9 @@ def main(arguments: list[str]) -> int:
 def _run(rest: list[str], environment: dict[str, str], paths: list[Path]) -> list[int]:
     processes = []
     for part, path in zip(PARTS, paths, strict=True):
-        files = [str(ROOT / f"tests/faults/{name}.py") for name in part]
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "faults", *files, *rest]
+        files = [str(ROOT / f"tests/{name}.py") for name in part]
+        marks = ["-m", "faults or interop"]
+        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *marks, *files, *rest]
         processes.append(subprocess.Popen(command, env=environment | {"TOPO_FAULTS_FIGURES": str(path)}, cwd=ROOT))
     return [process.wait() for process in processes]
 

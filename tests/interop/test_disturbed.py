@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +41,7 @@ while :; do $docker restart -t 0 flaps >/dev/null; done
 ATTACHED = """
 topology: attached
 bridges:
-  br0: {}
+  br0: {addresses: 10.93.0.254/24}
 namespaces:
   inside: {from: {docker: flaps}}
   mine: {}
@@ -54,13 +56,17 @@ def busy(docker: Docker, script: str) -> Iterator[None]:
     """Docker's command line in a loop, for as long as this lasts."""
     words = f"docker={shlex.quote(shlex.join(docker.words()))}; image={NAME}; {script}"
     process = subprocess.Popen(
-        ["bash", "-c", words], env=docker.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["bash", "-c", words],
+        env=docker.env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         yield
         assert process.poll() is None
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
@@ -103,6 +109,6 @@ def test_attached_to_a_container_that_is_restarted(host: Host, docker: Docker) -
             FIGURES.count("attached to a namespace that comes and goes", "a container")
     docker("restart", "-t", "0", "flaps")
     assert run("apply", lab).code == 0
-    assert host.ping("mine", "10.93.0.1")
+    assert host.ping("host", "10.93.0.1") and host.ping("host", "10.93.0.2")
     assert run("destroy", "attached").code == 0
     assert not host.namespaces() and not host.link("host", "br0")

@@ -362,3 +362,15 @@ def test_no_route_is_asked_for_where_the_kernel_takes_none(host: Host) -> None:
     result = host.topo("apply", lab)
     assert result.code == 2 and "`up: false`" in result.text and "lab.yaml:3:10" in result.text, result.text
     host.run("ip link del nic0")
+
+
+def test_an_mtu_that_a_bridge_has_by_its_ports_already(host: Host) -> None:
+    """Stated, it stays, whatever ports come in the same run or later: nothing but the kernel's memory has to change."""
+    text = "topology: edit\nbridges: {br0: {}}\nlinks:\n  - {ends: [e0, {bridge: br0, name: p0}], mtu: 1400}\n"
+    lab = Lab(host, text)
+    lab.apply(_edit(text, ("br0: {}", "br0: {mtu: 1400}")))
+    lab.apply(text.replace("br0: {}", "br0: {mtu: 1400}") + "  - {ends: [e1, {bridge: br0, name: p1}], mtu: 1300}\n")
+    assert host.link("host", "br0")["mtu"] == 1400
+    lab.apply(text)
+    assert host.link("host", "br0")["mtu"] == 1400
+    lab.destroy()

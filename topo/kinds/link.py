@@ -191,9 +191,12 @@ def _update(new: Fact, old: Fact | None, names: Collection[str], env: Env) -> Re
         parts += _settings(new.attrs, ("mtu",))  # which the driver else works out anew
     parts.append(info)
     up = bool(new.attrs["up"]) if "up" in names else None
+    # Another one first: a bridge keeps what is a change to it, and may by its ports have come to this very one.
+    told = "mtu" in names and old is not None and old.attrs.get("kind") == "bridge"
+    first = [Rtnl(ns, RTM_NEWLINK, 0, body(index, attr_u32(IFLA_MTU, _of_bridge(new)["mtu"])))] if told else []
     if "master" in names:
-        return list(_moved(new, old, Rtnl(ns, RTM_NEWLINK, 0, body(index, *parts, up=up)), up, env))
-    return [Rtnl(ns, RTM_NEWLINK, 0, body(index, *parts, up=up))] if up is not None or any(parts) else []
+        return [*first, *_moved(new, old, Rtnl(ns, RTM_NEWLINK, 0, body(index, *parts, up=up)), up, env)]
+    return [*first, Rtnl(ns, RTM_NEWLINK, 0, body(index, *parts, up=up))] if up is not None or any(parts) else []
 
 
 def _moved(

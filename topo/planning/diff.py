@@ -5,7 +5,7 @@ Where nothing differs this is one pass of look-ups and comparisons; all else is 
 
 from __future__ import annotations
 
-from topo.changes import CREATE, DELETE, PUT_BACK, Change
+from topo.changes import CREATE, DELETE, KEPT, PUT_BACK, UPDATE, Change
 from topo.errors import OwnershipError
 from topo.facts import OWN, Desired, Fact, Facts, Live, Ref
 from topo.kinds.kind import stated_differences
@@ -68,8 +68,24 @@ class _Diff:
 
     def run(self) -> dict[Ref, Change]:
         found: dict[Ref, Change] = {}
-        self._extra(found, self._wanted(found))
+        left = self._wanted(found)
+        if self.owner.stated and self.owner.stated is not self.desired.facts:
+            self._keep_mtus(found)
+        self._extra(found, left)
         return found
+
+    def _keep_mtus(self, found: dict[Ref, Change]) -> None:
+        """A bridge that states the MTU which it has by its ports is told all the same: else it goes on to follow them."""
+        for ref, was in self.owner.stated.items():
+            if ref[0] != "link" or was[1].get("kind") != "bridge" or "mtu" in was[1] or ref in self.desired.take_over:
+                continue
+            want, there, change = self.wanted.get(ref), self.live.get(ref), found.get(ref)
+            if want is None or there is None or "mtu" not in want.attrs or ref not in self.desired.facts:
+                continue
+            if change is None:
+                found[ref] = Change(UPDATE, ref, want, there, ("mtu",), KEPT)
+            elif change.action == UPDATE and "mtu" not in change.attrs:
+                found[ref] = change._replace(attrs=(*change.attrs, "mtu"))
 
     def _wanted(self, found: dict[Ref, Change]) -> Facts:
         """Compare what is wanted with what is live; the rest of what is live."""

@@ -37,7 +37,7 @@ def goal(desired: Desired, live: Live, previous: Desired | None, restore: Facts)
 def _dropped(desired: Desired, live: Live, previous: Desired, restore: Facts) -> Facts:
     """Links with attributes that the last file stated and this one does not."""
     found: Facts = {}
-    mtus = _Mtus(desired, live, previous)
+    mtus = _Mtus(desired, live, previous, restore)
     for ref, was in previous.facts.items():
         want = desired.facts.get(ref) if ref[0] == "link" else None
         if want is None or was.attrs.keys() <= want.attrs.keys():
@@ -62,8 +62,8 @@ def _dropped(desired: Desired, live: Live, previous: Desired, restore: Facts) ->
 class _Mtus:
     """The MTU that links get or keep, of which some state none any more."""
 
-    def __init__(self, desired: Desired, live: Live, previous: Desired) -> None:
-        self.desired, self.live, self.previous = desired, live, previous
+    def __init__(self, desired: Desired, live: Live, previous: Desired, restore: Facts) -> None:
+        self.desired, self.live, self.previous, self.restore = desired, live, previous, restore
         self._ports: dict[Ref, list[Ref]] | None = None
 
     def unstated(self, fact: Fact) -> int | None:
@@ -92,8 +92,14 @@ class _Mtus:
             for ref, fact in self.desired.facts.items():
                 if ref.kind == "link" and (name := fact.attrs.get("master")):
                     self._ports.setdefault(link(ref.ns, name), []).append(ref)
-        others = (ref for ref in self.live.ports(master) if ref not in self.desired.facts)
-        return self._ports.get(master, []) + [ref for ref in others if self.live.facts[ref].origin != OWN]
+        return self._ports.get(master, []) + [ref for ref in self.live.ports(master) if self._stays(ref, master)]
+
+    def _stays(self, port: Ref, master: Ref) -> bool:
+        """Whether somebody else's link goes on to be a port, and was one before topo came."""
+        have = self.restore.get(port) or self.live.get(port)
+        if have is None or have.origin == OWN or port in self.desired.facts:
+            return False
+        return bool(have.attrs.get("master", master.key[0]) == master.key[0])
 
 
 def defaults(have: Fact) -> dict[str, Any]:
