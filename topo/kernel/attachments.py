@@ -111,10 +111,6 @@ class Attachments:
         """Whether someone has led the name elsewhere since topo gave it: to `label`."""
         return name in self._recorded and label not in self._ours
 
-    def recorded(self, name: str) -> bool:
-        """Whether the record tells which namespace this name led to."""
-        return name in self._recorded
-
     def source(self, name: str, inode: int) -> Source:
         """What leads to the namespace, of what the last applies stated; else its number."""
         return self._sources.get((name, inode)) or {"inode": inode}

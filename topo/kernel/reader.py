@@ -209,7 +209,8 @@ class Reader:
     def _leads(self, name: str, source: dict[str, Any], label: int, strange: bool = False) -> None:
         """The fact of a namespace that someone else made; `label`: the one that has its name, `strange`: by another hand."""
         attrs: dict[str, Any] = {"from": source, "_inode": label, "_strange": strange}
-        if label and not self.spaces.attachments.recorded(name) and netns.signed(name) == self.mark:
+        known = self.previous is not None and namespace(name) in self.previous.facts
+        if label and not known and netns.signed(name) == self.mark:
             attrs["_signed"] = True
         self.facts[namespace(name)] = Fact(namespace(name), attrs, FOREIGN)
 
