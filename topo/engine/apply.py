@@ -10,7 +10,7 @@ from topo.changes import Change, Op
 from topo.engine import impair, known
 from topo.engine import record as records
 from topo.engine.known import Lowered
-from topo.engine.record import Record
+from topo.engine.record import Record, Written
 from topo.errors import ApplyError, OwnershipError, StaleError, TopoError, UnsupportedError, VerifyError
 from topo.facts import Desired, Fact, Facts, Live, Ref, mark
 from topo.kernel.outcome import Outcome, Progress
@@ -192,6 +192,7 @@ class _Run:
         self.name = state.plan.topology
         self.restore = state.restore
         self.destroying = not state.desired.facts and not state.desired.document
+        self.document = dict(state.desired.document)
 
     def run(self, started: float) -> Report:
         state = self.state
@@ -226,9 +227,10 @@ class _Run:
         old = state.record or Record(self.name, self.kernel.home())
         restore = {**originals(state.plan.changes, state.live, state.desired, state.previous), **state.restore}
         passing = {ref: original for ref, (_, original) in state.heirs.items()}
+        self.document = Written(self.document)
         begun = records.update(
             old,
-            pending=None if self.destroying else state.desired.document,
+            pending=None if self.destroying else self.document,
             destroying=self.destroying,
             restore={**passing, **restore},
             namespaces=rehome.recorded(old.namespaces, state.homes) | self.kernel.inodes(state.desired),
@@ -251,8 +253,10 @@ class _Run:
             records.remove(self.name)
             return
         restore = still_needed(self.restore, state.desired)
-        document, inodes = dict(state.desired.document), self.kernel.inodes(state.desired)
-        new = Record(self.name, self.kernel.home(), document, None, False, restore, inodes, state.plan.impaired, 0.0)
+        inodes = self.kernel.inodes(state.desired)
+        new = Record(
+            self.name, self.kernel.home(), self.document, None, False, restore, inodes, state.plan.impaired, 0.0
+        )
         if state.plan.changes or old is None or records.update(old, time=0.0) != new:
             records.save(new)
         else:
@@ -292,8 +296,8 @@ class _Run:
             live = self.kernel.read(desired, before)
             desired = resolve(desired, live, restore)
         else:
-            live = self.kernel.reread(state.live, where, desired, before)
             desired, before = within(desired, where), before and within(before, where)
+            live = self.kernel.reread(state.live, where, desired, before)
             restore = {ref: fact for ref, fact in restore.items() if is_in(ref, where)}
         left = diff(desired, live, before, False, restore)
         if state.only is not None:

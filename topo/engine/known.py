@@ -17,19 +17,31 @@ from topo.planning.ownership import BY_PROTOCOL
 
 
 class Lowered:
-    """What a run has lowered: no document is lowered twice."""
+    """What a run has lowered, and the record that it has read: no document is lowered twice, nor a record taken apart."""
 
     def __init__(self, *known: Desired | None) -> None:
         self._known = [desired for desired in known if desired is not None and desired.document]
+        self._same: dict[int, dict[str, Any]] = {}  # what was asked for last of each, by its identity
+        self._read: tuple[str, bytes, Record | None] = ("", b"", None)
 
     def __call__(self, document: dict[str, Any]) -> Desired:
         """Raises ValueError or TopoError for a document of another version of topo."""
         for desired in self._known:
-            if desired.document == document:
+            if document is self._same.get(id(desired)) or desired.document == document:
+                self._same[id(desired)] = document
                 return desired
         like = (found for desired in self._known if (found := other_version(desired, document)))
         self._known.append(next(like, None) or self._shared(lower(Topology.model_validate(document))))
         return self._known[-1]
+
+    def record(self, name: str) -> Record | None:
+        """As `record.load`, each time from the file."""
+        text = records.content(name)
+        if text is None:
+            return None
+        if self._read[:2] != (name, text):
+            self._read = (name, text, records.understood(name, text))
+        return self._read[2]
 
     def _shared(self, found: Desired) -> Desired:
         """`found`, with facts that are known already in place of equal ones: to hold both takes memory."""
@@ -47,7 +59,7 @@ def of(name: str, home: int, lowered: Lowered) -> tuple[Record | None, Desired |
     Raises InputError where it was applied from another network namespace.
     """
     try:
-        record = records.load(name)
+        record = lowered.record(name)
     except DamagedError as error:
         return None, None, [f"{error}; going by the marks in the kernel"]
     if record is None:

@@ -26,6 +26,7 @@ FORMAT: Final = 1
 _DOUBTFUL: Final = "belongs to someone else, or others may write there"
 _ROOTLESS: Final = "in a user namespace, mount a /run of its own first: mount -t tmpfs none /run"
 _LARGEST: Final = 256 * 1024 * 1024
+_DOCUMENTS: Final = ("applied", "pending")
 
 
 class Record(NamedTuple):
@@ -54,6 +55,16 @@ class Record(NamedTuple):
         return self.pending is not None or self.destroying
 
 
+class Written(dict[str, Any]):
+    """A document, and how it stands in the record: what is there already is not written in JSON again. Not to be changed."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, document: Mapping[str, Any], text: str = "") -> None:
+        super().__init__(document)
+        self.text = text or _json(document)
+
+
 class DamagedError(Exception):
     """A record that cannot be read; the text says why."""
 
@@ -75,11 +86,19 @@ def load(name: str) -> Record | None:
 
     Raises DamagedError where it cannot be used: then the marks in the kernel are all that is known; KernelError.
     """
-    text = read(DIRECTORY / f"{name}.json")
-    if text is None:
-        return None
+    text = content(name)
+    return None if text is None else understood(name, text)
+
+
+def content(name: str) -> bytes | None:
+    """The text of the record of a topology; None where there is none. Raises as `load`."""
+    return read(DIRECTORY / f"{name}.json")
+
+
+def understood(name: str, text: bytes) -> Record | None:
+    """What a record says; None where it is of another boot. Raises DamagedError."""
     try:
-        data = json.loads(text)
+        data = _parsed(text)
         if data["format"] != FORMAT:
             raise DamagedError(f"{DIRECTORY / name}.json is of format {data['format']}; this topo knows {FORMAT}")
         if data["boot"] != boot():
@@ -107,6 +126,20 @@ def read(path: Path) -> bytes | None:
         raise KernelError(error.errno or 0, doing=f"reading {path}") from None
 
 
+def _parsed(text: bytes) -> Any:
+    """The data of a record. Of one that is as `save` writes it, each document with its text."""
+    lines = text.split(b"\n")  # no text in JSON has one
+    starts = [f'"{name}":'.encode() for name in _DOCUMENTS]
+    if len(lines) != 3 or not all(map(bytes.startswith, lines[1:], starts)):
+        return json.loads(text)
+    data = json.loads(lines[0][:-1] + b"}")
+    for name, line, start in zip(_DOCUMENTS, lines[1:], starts, strict=True):
+        own = line[len(start) : -1]
+        document = json.loads(own)
+        data[name] = Written(document, own.decode()) if isinstance(document, dict) else document
+    return data
+
+
 def _from_json(name: str, data: dict[str, Any]) -> Record:
     if data["topology"] != name:
         raise DamagedError(f"{DIRECTORY / name}.json is that of topology {data['topology']!r}")
@@ -128,7 +161,7 @@ def _facts(items: Iterable[Any]) -> dict[Ref, Fact]:
 
 
 def _document(value: Any) -> dict[str, Any] | None:
-    return None if value is None else dict(value)
+    return value if value is None or isinstance(value, Written) else dict(value)
 
 
 def save(record: Record) -> None:
@@ -139,24 +172,34 @@ def save(record: Record) -> None:
         "boot": boot(),
         "home": record.home,
         "time": time.time(),
-        "applied": record.applied,
-        "pending": record.pending,
         "destroying": record.destroying,
         "namespaces": dict(record.namespaces),
         "restore": [fact_to_json(fact) for fact in record.restore.values()],
         "impaired": [fact_to_json(fact) for fact in record.impaired.values()],
     }
-    write(DIRECTORY / f"{record.topology}.json", data)
+    documents = (
+        f',\n"{name}":{document.text if isinstance(document, Written) else _json(document)}'
+        for name, document in zip(_DOCUMENTS, (record.applied, record.pending), strict=True)
+    )
+    _write(DIRECTORY / f"{record.topology}.json", "".join([_json(data)[:-1], *documents, "}"]))
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, separators=(",", ":"))  # dump would encode in Python, ten times slower
 
 
 def write(final: Path, data: dict[str, Any]) -> None:
     """Write a file of /run/topo, whole or not at all, and sync it. Raises KernelError, UnsupportedError."""
+    _write(final, _json(data))
+
+
+def _write(final: Path, text: str) -> None:
     prepare()
     draft = _draft(final)
     try:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with open(fd, "w", encoding="utf-8") as file:
-            file.write(json.dumps(data, separators=(",", ":")))  # dump would encode in Python, ten times slower
+            file.write(text)
             file.flush()
             os.fsync(fd)
         os.rename(draft, final)
