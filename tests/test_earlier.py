@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from topo.engine.known import Lowered
+from topo.errors import TopoError
 from topo.facts import Desired
 from topo.file.earlier import other_version
 from topo.file.lowering import lower
@@ -79,6 +81,133 @@ def test_it_is_what_lowering_finds(mine: dict[str, Any], theirs: dict[str, Any])
     if found is not None:
         assert found.facts == expected.facts
         assert found._replace(facts={}, paths={}) == expected._replace(facts={}, paths={})
+
+
+PEERS: list[Any] = [
+    "192.0.2.9",
+    {"address": "192.0.2.8"},
+    *(
+        {"address": f"192.0.2.{i}", "mac": f"02:00:00:00:00:0{i}", "ip": f"10.0.{i}.1", "subnets": [f"10.0.{i}.0/24"]}
+        for i in range(1, 5)
+    ),
+    {"address": "192.0.2.5", "mac": "02:00:00:00:00:01", "vni": 7, "port": 4000},
+    {"address": "192.0.2.6", "mac": "02:00:00:00:00:06", "ip": "10.0.6.1", "subnets": ["0.0.0.0/0", "10.0.1.0/24"]},
+    {"address": "2001:db8::1"},
+    {"address": "2001:db8::2", "mac": "02:00:00:00:00:07", "ip": "fd00::7", "subnets": ["fd07::/64"]},
+]
+PORTS: list[Any] = [
+    *({"port": port, "to": f"a:{to}"} for port, to in ((80, 1), (81, 1), (82, 2), (82, 3))),
+    *({"port": port, "to": "a"} for port in (80, 90)),
+    {"port": 80, "to": "a:1", "protocol": "udp"},
+    {"port": 83, "to": "b:1"},
+    {"port": 84, "to": "[fd00::1]:5"},
+    {"port": 85, "to": "[fd00::1]:6"},
+    {"port": 80, "to": "a:1", "address": "10.9.0.1"},
+    {"port": 80, "to": "a:1", "in": "lan"},
+    {"port": "80-82", "to": "a:1-3"},
+    {"port": 86, "to": "a:86-86"},
+    {"ports": [87, 88], "to": "a:9"},
+]
+
+
+@st.composite
+def lists(draw: st.DrawFn) -> dict[str, Any]:
+    """Versions of one file that differ in entries of long lists, and at times in more."""
+    some = partial(st.lists, min_size=1, max_size=6)
+    six = [peer for peer in PEERS if "2001" in str(peer)]
+    four = [peer for peer in PEERS if peer not in six]
+    peers = st.one_of(
+        *(
+            some(st.sampled_from(of), unique_by=lambda e: str(e.get("mac", e) if isinstance(e, dict) else e))
+            for of in (four, four, six)
+        )
+    )
+    ports = some(st.sampled_from(PORTS), unique_by=lambda entry: (str(entry.get("port")), len(entry)))
+    usual = st.sampled_from([True, True, True, True, False])
+    document: dict[str, Any] = {
+        "topology": "lab",
+        "vxlans": {"hx": {"id": 9, "peers": draw(peers)}},
+        "namespaces": {
+            "n[1-2]": {"vxlans": {"vx0": {"id": 1 if draw(usual) else 2, "peers": draw(peers)}}},
+            "a": {},
+            "b": {},
+            "gw": {"nat": {"publish": draw(ports)}},
+        },
+        "links": [
+            [{"interface": "gw:lan", "addresses": "10.9.0.1/24"}, {"interface": "a:e", "addresses": "10.9.0.2/24"}],
+            [{"interface": "gw:wan", "addresses": "fd09::1/64"}, {"interface": "b:e", "addresses": "fd09::2/64"}],
+        ],
+    }
+    if not draw(usual):
+        document["namespaces"]["gw"]["nat"]["masquerade"] = [{"out": "wan"}]
+    if not draw(usual):
+        document["namespaces"]["n[1-2]"]["bridges"] = {"br0": {"subnet": "10.8.0.0/24"}}
+        document["links"].append(["n[1-2]:e", "br0"])
+        document["bridges"] = {"br0": {"subnet": "10.7.0.0/24"}}
+    return document
+
+
+@given(lists(), lists(), st.lists(st.booleans(), min_size=3, max_size=3))
+def test_of_lists_it_is_what_lowering_finds(mine: dict[str, Any], theirs: dict[str, Any], same: list[bool]) -> None:
+    """`same`: which of the lists are the same after all, but for one entry."""
+    theirs = copy.deepcopy(theirs)
+    ways = (
+        (("vxlans", "hx"), "peers"),
+        (("namespaces", "n[1-2]", "vxlans", "vx0"), "peers"),
+        (("namespaces", "gw", "nat"), "publish"),
+    )
+    for keep, (way, name) in zip(same, ways, strict=True):
+        one, other = mine, theirs
+        for key in way:
+            one, other = one[key], other[key]
+        if keep and other[name][0] not in one[name]:
+            other[name] = [*one[name][:-1], other[name][0]]
+    try:
+        desired, expected = _lowered(mine), _lowered(theirs)
+    except (TopoError, ValueError):
+        assume(False)
+    before = copy.deepcopy(desired.facts)
+    found = other_version(desired, theirs)
+    assert desired.facts == before, "it changed what it was given"
+    event("told" if found is not None else "lowered")
+    if found is not None:
+        assert found.facts == expected.facts
+        assert found._replace(facts={}, paths={}) == expected._replace(facts={}, paths={})
+
+
+def _long(number: int) -> dict[str, Any]:
+    peers = [{"address": f"192.0.2.{i}", "mac": f"02:00:00:00:00:{i:02x}", "ip": f"10.0.{i}.1", "subnets": f"10.0.{i}.0/24"}
+             for i in range(2, number)]  # fmt: skip
+    end = {"interface": "gw:lan", "addresses": "10.9.0.1/24"}
+    return {
+        "topology": "lab",
+        "namespaces": {
+            "n": {"vxlans": {"vx0": {"id": 1, "local": "192.0.2.1", "peers": peers}}},
+            "web": {},
+            "gw": {"nat": {"publish": [{"port": port, "to": f"web:{port}"} for port in range(1, number)]}},
+        },
+        "links": [[end, {"interface": "web:e", "addresses": "10.9.0.2/24"}]],
+    }
+
+
+@pytest.mark.parametrize("at", [0, 7, -1])
+@pytest.mark.parametrize("what", ["changed", "gone", "more"])
+@pytest.mark.parametrize("where", ["peers", "publish"])
+def test_entries_of_long_lists_are_told_without_lowering(where: str, what: str, at: int) -> None:
+    mine, theirs = _long(30), _long(30)
+    spaces = theirs["namespaces"]
+    entries = spaces["n"]["vxlans"]["vx0"]["peers"] if where == "peers" else spaces["gw"]["nat"]["publish"]
+    if what == "gone":
+        del entries[at]
+    else:
+        new = {"port": 99, "to": "web:7"}
+        if where == "peers":
+            new = {"address": "192.0.2.99", "mac": "02:00:00:00:00:99", "ip": "10.0.99.1", "subnets": "10.0.99.0/24"}
+        place = at % len(entries)
+        entries[place : place + (what == "changed")] = [new]
+    for one, other in ((mine, theirs), (theirs, mine)):
+        found = other_version(_lowered(one), other)
+        assert found is not None and found.facts == _lowered(other).facts
 
 
 STAR: dict[str, Any] = {

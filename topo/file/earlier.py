@@ -1,7 +1,8 @@
-"""What another version of a file asks for, from what this one does: where only settings of links differ.
+"""What another version of a file asks for, from what this one does: where only settings of links differ, or only entries
+of long lists (`edited`).
 
-It is what lowering gives, for a fraction of the time: most edits are of one attribute. Nothing else in a file depends on
-these settings; on all others (names, addresses, ports, sysctls that a section can state too) something may.
+It is what lowering gives, for a fraction of the time: most edits are of one attribute, or one entry. Nothing else in a file
+depends on these settings; on all others (names, addresses, sysctls that a section can state too) something may.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from typing import Any, Final
 
 from topo.errors import TopoError
 from topo.facts import HOST, Desired, Fact, Facts, Ref, link
-from topo.file import model, ranges
+from topo.file import edited, model, ranges
 from topo.file.devices import Common
 from topo.file.scope import Scope
 
 _OF_LINK: Final = frozenset({"mtu", "txqueuelen", "shaping", "comment"})  # not `up`, which routes depend on
 _OF_END: Final = _OF_LINK | {"mac"}
+_EDITED: Final = frozenset({"namespaces", "vxlans", "nat"})  # where `edited` looks
 
 
 def other_version(desired: Desired, document: dict[str, Any]) -> Desired | None:
@@ -25,6 +27,9 @@ def other_version(desired: Desired, document: dict[str, Any]) -> Desired | None:
     Raises ValueError for a document of another version of topo.
     """
     mine, theirs = dict(desired.document), dict(document)
+    if mine.keys() == theirs.keys() and all(mine[name] == theirs[name] for name in mine.keys() - _EDITED):
+        facts = dict(desired.facts)
+        return desired._replace(facts=facts, document=document) if edited.settle(facts, mine, theirs) else None
     differ = _differing(mine.pop("links", ()), theirs.pop("links", ()))
     if mine != theirs or not differ:
         return None

@@ -141,29 +141,29 @@ def _publishes(scope: Scope, space: Space, entries: Sequence[model.Publish], loc
     alike: dict[tuple[str | None, ...], dict[int, int]] = {}
     for index, entry in enumerate(entries):
         port = entry.port
-        words, _, tail = entry.to.rpartition(":")
-        if words not in leads or not tail.isdecimal():
-            words, tail = _words(entry.to)
+        where, _, tail = entry.to.rpartition(":")
+        if where not in leads or not tail.isdecimal():
+            where, tail = words(entry.to)
         to = int(tail or 0)
-        more = alike.get((words, entry.protocol, entry.address, entry.in_))
+        more = alike.get((where, entry.protocol, entry.address, entry.in_))
         if more is not None and type(port) is int and more.setdefault(port, to or port) == (to or port):
             continue
-        if words not in leads or leads[words].found is None:  # an error in every place that has it
-            leads[words] = _lead(scope, space, words, (*loc, index, "to"))
-        if leads[words].found is None:
+        if where not in leads or leads[where].found is None:  # an error in every place that has it
+            leads[where] = _lead(scope, space, where, (*loc, index, "to"))
+        if leads[where].found is None:
             continue
-        for publish in _publish(scope, entry, leads[words], to, (*loc, index)):
+        for publish in _publish(scope, entry, leads[where], to, (*loc, index)):
             more = {}
-            alike[words, entry.protocol, entry.address, entry.in_] = more
+            alike[where, entry.protocol, entry.address, entry.in_] = more
             yield publish._replace(more=more)
 
 
-def _words(target: str) -> tuple[str, str]:
+def words(target: str) -> tuple[str, str]:
     """The target of an entry, and its port where that is a single one. An IPv6 address that has none becomes one in
     brackets: then nothing that ends in a number can be taken for it and a port."""
-    words, _, port = target.rpartition(":")
-    if port.isdecimal() and words and (":" not in words or words[-1] == "]"):
-        return words, port
+    where, _, port = target.rpartition(":")
+    if port.isdecimal() and where and (":" not in where or where[-1] == "]"):
+        return where, port
     return (f"[{target}]" if target.count(":") > 1 and target[0] != "[" else target), ""
 
 
