@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import struct
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from topo.changes import CREATE, DELETE, Op
 from topo.errors import InputError
-from topo.facts import Fact
+from topo.facts import STATIC, TAGGED, Fact, Ref
 from topo.file import runs, yaml
 from topo.file.yaml import Source, build
 from topo.kernel.rtnl import _block, messages
-from topo.kinds.alike import LEAST, Block
+from topo.kinds.alike import LEAST, Block, Expected
 from topo.kinds.registry import KINDS
 from topo.wire import HEADER_SIZE, NDMSG, RTMSG, attr, attr_u32
 
@@ -75,8 +77,67 @@ def test_columns_tell_the_same(found: tuple[str, bytes]) -> None:
     assert block is not None
     decode = KINDS[kind].decode_alike
     assert decode is not None
-    facts = decode(block, View())
+    facts = decode(block, View(), Expected())
     assert facts is None or facts == _one_by_one(kind, block)
+
+
+STATED = {
+    "fdb": ("dst",),
+    "neighbour": ("lladdr",),
+    "route": ("type", "gateway", "nexthops", "onlink", "src", "mtu", "dev"),
+}
+
+
+class Env:
+    mark = 7
+
+    @staticmethod
+    def index(ns: str, ifname: str) -> int:
+        return {"vx0": 5, "eth0": 6}[ifname]
+
+
+def _requests(fact: Fact) -> list[Any]:
+    """All that is asked of the kernel about a fact that is there."""
+    encode = KINDS[fact.ref.kind].encode
+    return [
+        encode(Op(verb, fact.ref, *facts), cast(Any, Env()))
+        for verb, facts in ((CREATE, (fact, None)), (DELETE, (None, fact)))
+    ]
+
+
+@given(_alike(), st.data())
+def test_what_is_expected_is_told_by_its_bytes(found: tuple[str, bytes], data: st.DataObject) -> None:
+    kind, text = found
+    block = _block(text)
+    assert block is not None
+    live = _one_by_one(kind, block)
+    thought: dict[Ref, Fact] = {}
+    for fact in live:
+        change = data.draw(_few(["", "", "", "gone", "value", "more"]))
+        attrs = {name: fact.attrs[name] for name in STATED[kind]}
+        if change == "value":
+            attrs[STATED[kind][0]] = {"fdb": "10.9.9.9", "neighbour": "02:00:00:00:00:99", "route": "blackhole"}[kind]
+        elif change == "more":
+            attrs |= {"fdb": {"vni": 7}, "neighbour": {}, "route": {"mtu": 1400}}[kind]
+        if change != "gone":
+            thought[fact.ref] = Fact(fact.ref, attrs)
+    expected = Expected()
+    if thought:
+        KINDS[kind].expect([*thought.values()], expected)
+    decode = KINDS[kind].decode_alike
+    assert decode is not None
+    facts = decode(block, View(), expected)
+    if facts is None:
+        assert not expected.taken
+        return
+    rest = list(live)
+    for fact in expected.taken:
+        assert thought.pop(fact.ref) is fact, "it is found twice"
+        there = next(one for one in rest if one.ref == fact.ref and not KINDS[kind].compare(fact, one))
+        assert _requests(fact) == _requests(there)
+        assert there.origin == (STATIC if kind == "fdb" else TAGGED)
+        rest.remove(there)
+    assert facts == rest
 
 
 @pytest.mark.parametrize("kind", ["neighbour", "fdb", "route"])
@@ -95,10 +156,15 @@ def test_what_topo_makes_is_read_by_columns(kind: str) -> None:
     assert block is not None
     decode = KINDS[kind].decode_alike
     assert decode is not None
-    facts = decode(block, View())
+    facts = decode(block, View(), Expected())
     assert facts == _one_by_one(kind, block)
     assert facts is not None
     assert len(facts) == LEAST
+    thought = [Fact(fact.ref, {name: fact.attrs[name] for name in STATED[kind]}) for fact in facts]
+    expected = Expected()
+    KINDS[kind].expect(thought, expected)
+    assert decode(block, View(), expected) == []
+    assert expected.taken == thought
 
 
 def test_what_is_disturbed_or_ends_is_no_block() -> None:

@@ -113,13 +113,22 @@ def links_of(fact: Fact) -> tuple[Ref, ...]:
     return ()
 
 
+class Thought(NamedTuple):
+    """What reading went by: all of `facts` but `missing` was found to be just so, and stands for itself in what was read.
+    `read` is the rest of what was read."""
+
+    facts: Facts
+    missing: tuple[Ref, ...]
+    read: Facts
+
+
 class Live:
     """What was read: facts by ref, and the indexes that planning asks for, built when it does. Immutable after reading."""
 
-    __slots__ = ("_above", "_on", "_ports", "_within", "facts")
+    __slots__ = ("_above", "_on", "_ports", "_within", "facts", "thought")
 
-    def __init__(self, facts: Facts) -> None:
-        self.facts = facts
+    def __init__(self, facts: Facts, thought: Thought | None = None) -> None:
+        self.facts, self.thought = facts, thought
         self._within: dict[str, list[Fact]] | None = None
         self._on: dict[str, dict[Ref, list[Fact]]] = {}
         self._ports: dict[str, dict[str, list[Ref]]] = {}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 NLMSG_ERROR, NLMSG_DONE = 2, 3
@@ -64,6 +65,26 @@ def pack_ip(text: str) -> bytes:
 
 def unpack_ip(data: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET if len(data) == 4 else socket.AF_INET6, data)
+
+
+def pack_ips(texts: Sequence[str]) -> list[bytes]:
+    """As `pack_ip` of each: of thousands that are all IPv4 in half the time."""
+    try:
+        return list(map(socket.inet_pton, repeat(socket.AF_INET), texts))
+    except OSError:
+        return list(map(pack_ip, texts))
+
+
+def pack_macs(texts: Sequence[str]) -> list[bytes]:
+    """Six bytes for each MAC address in text form."""
+    data = bytes.fromhex("".join(texts).replace(":", ""))
+    return [data[at : at + 6] for at in range(0, len(data), 6)]
+
+
+def unpack_ips(values: Sequence[bytes]) -> list[str]:
+    """As `unpack_ip` of each; all of one length."""
+    family = socket.AF_INET if len(values[0]) == 4 else socket.AF_INET6
+    return list(map(socket.inet_ntop, repeat(family), values))
 
 
 U8 = _integer("=B")

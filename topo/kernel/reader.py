@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from topo.errors import Diagnostic, InputError
-from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, former, mark, namespace
+from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, Thought, former, mark, namespace
 from topo.kernel import entries, netconf, netns, nftables, rtnl, sysctl, tables, wireguard
 from topo.kernel.joining import drop_own_entries, join_links
 from topo.kernel.spaces import Space, Spaces
@@ -31,6 +31,7 @@ from topo.wire import (
     TCMSG,
 )
 
+_LONG: Final = frozenset(name for name, kind in KINDS.items() if kind.decode_alike)
 _ONE_BY_ONE: Final = frozenset({"sysctl", "nft", "shaping"})
 _FEW: Final = 256  # so many foreign links are decoded all the same: a plan can then say what goes down with what
 _INDEX: Final = struct.Struct("=4xi").unpack_from  # of ifinfomsg, ifaddrmsg, ndmsg alike
@@ -75,15 +76,35 @@ class Reader:
         self.facts: Facts = {}
         self.wants: dict[str, Wants] = {HOST: Wants(set(), set(), [], [])}
         sources = (desired,) if previous is desired else (previous, desired)
-        known_all = previous is None or previous.facts.keys() <= desired.facts.keys()  # as after most edits
-        for source in (desired,) if known_all else sources:
-            self._want(source.facts if source else ())
+        # A fact that is as it is thought to be stands for what is there. Not where the marks are all that is known,
+        # or where what a NIC had is told from what its bridge has by who made it.
+        self._thinks = previous is not None and not any(source.take_over for source in sources if source)
+        self._thought: dict[tuple[str, str], list[Fact]] = {}
+        self._missing: list[Ref] = []  # of what is desired, but for what was found as it is thought to be
+        self._want(self._grouped(desired.facts))
+        if previous is not None and previous is not desired and not previous.facts.keys() <= desired.facts.keys():
+            self._want(previous.facts)
         for source in sources:
             self._want((*source.external, *source.take_over.values()) if source else ())
         self._own: dict[str, bool] = {}  # see _owned
         self._handing = {ref.ns for source in sources if source for ref in source.take_over}
         for name in spaces.attachments.formers():  # what bears the mark is of concern though nothing else is known
             self.wants.setdefault(name, Wants(set(), set(), [], []))
+
+    def _grouped(self, facts: Facts) -> Iterable[Ref]:
+        """Take the entries of long tables apart, by kind and namespace; the refs of all else, and one of each of these."""
+        groups: dict[tuple[str, str], list[Fact]] = {}
+        rest: list[Ref] = []
+        for ref, fact in facts.items():
+            if ref[0] not in _LONG:
+                rest.append(ref)
+            elif (group := groups.get(ref[:2])) is None:
+                groups[ref[:2]] = [fact]
+            else:
+                group.append(fact)
+        self._thought = groups
+        self._missing = list(rest)
+        return [*rest, *(group[0][0] for group in groups.values())]
 
     def _want(self, refs: Iterable[Ref]) -> None:
         """Note what has to be read for these. Entries of a table want no more than that it is read."""
@@ -110,7 +131,19 @@ class Reader:
                 self._rest(space)
             join_links(self.facts, self.spaces, self.known)
             drop_own_entries(self.facts)
-        return Live(self.facts)
+        return self._live()
+
+    def _live(self) -> Live:
+        for left in self._thought.values():  # of tables that were not read
+            self._missing += [fact[0] for fact in left]
+        thought = self.desired.facts
+        if not self._thinks or len(self._missing) == len(thought):
+            return Live(self.facts)
+        facts = dict(thought)
+        for ref in self._missing:
+            del facts[ref]
+        facts.update(self.facts)
+        return Live(facts, Thought(thought, tuple(self._missing), self.facts))
 
     # Which namespaces
 
@@ -310,7 +343,10 @@ class Reader:
         return kinds
 
     def _dump(self, space: Space, view: _View, kind: str, request: int, bodies: Collection[bytes]) -> None:
-        self.facts.update(entries.read(space.sock, view, kind, request, bodies))
+        thought = self._thought.pop((kind, space.name), ()) if self._thinks else ()
+        table = entries.read(space.sock, view, kind, request, bodies, thought)
+        self.facts.update(table.facts)
+        self._missing += [fact[0] for fact in table.missing]
 
     def _addresses(self, space: Space, view: _View) -> None:
         name, wants = space.name, self.wants[space.name]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from topo.errors import KernelError
-from topo.kinds.alike import LEAST, Block
+from topo.kinds.alike import LEAST, Block, uniform
 from topo.wire import (
     HEADER_SIZE,
     NLM_F_ACK_TLVS,
@@ -112,8 +112,8 @@ def _block(data: bytes) -> Block | None:
     size, answer, flags, _, _ = NLMSGHDR.unpack_from(data, 0)
     if answer <= NLMSG_DONE or flags & NLM_F_DUMP_INTR or size & 3 or len(data) % size or len(data) < LEAST * size:
         return None
-    heads = [data[at : at + 8] for at in range(0, len(data), size)]
-    return Block(data, size) if heads.count(heads[0]) == len(heads) else None
+    block = Block(data, size)
+    return block if uniform(block, 0, 8) else None  # size, type and flags
 
 
 def gathered(found: Messages) -> tuple[Messages, list[Block]]:

@@ -7,12 +7,13 @@ someone set by hand on another kind of device has (ifname, mac, "master") in its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from operator import add
 from typing import Any, Final
 
 from topo.changes import DELETE, UPDATE, Env, Op, Rtnl
 from topo.facts import FOREIGN, STATIC, Fact, Ref, link
-from topo.kinds.alike import Block, columns, new_fact, new_ref
+from topo.kinds.alike import Block, Expected, columns, new_fact, new_ref, sorted_by
 from topo.kinds.kind import DesiredView, Kind, View
 from topo.wire import (
     AF_BRIDGE,
@@ -31,12 +32,16 @@ from topo.wire import (
     attr_u32,
     attributes,
     pack_ip,
+    pack_ips,
+    pack_macs,
     unpack_ip,
+    unpack_ips,
 )
 
 NDA_DST, NDA_LLADDR, NDA_VLAN, NDA_PORT, NDA_VNI, NDA_IFINDEX, NDA_MASTER = 1, 2, 5, 6, 7, 8, 9
 NTF_SELF, NTF_MASTER, NTF_EXT_LEARNED = 0x02, 0x04, 0x10
 NUD_REACHABLE, NUD_NOARP, NUD_PERMANENT = 0x02, 0x40, 0x80
+_STATE: Final = NUD_PERMANENT | NUD_NOARP  # what bridge(8) writes for `permanent`
 _STATES: Final = {"master": NUD_NOARP, "self": NUD_PERMANENT}
 _FLAGS: Final = {"master": NTF_MASTER, "self": NTF_SELF}
 FLOOD: Final = "00:00:00:00:00:00"
@@ -57,7 +62,7 @@ def _body(ref: Ref, attrs: Mapping[str, Any], env: Env) -> bytes:
     if where in _STATES:
         body = NDMSG.pack(AF_BRIDGE, index, _STATES[where], _FLAGS[where], 0) + attr(NDA_LLADDR, MAC.pack(mac))
         return body + (attr(NDA_VLAN, U16.pack(attrs["_vlan"])) if attrs.get("_vlan") else b"")
-    state = attrs.get("_state", NUD_PERMANENT | NUD_NOARP)  # what bridge(8) writes for `permanent`
+    state = attrs.get("_state", _STATE)
     body = NDMSG.pack(AF_BRIDGE, index, state, NTF_SELF | attrs.get("_flags", 0), 0)
     body += attr(NDA_LLADDR, MAC.pack(mac)) + attr(NDA_DST, pack_ip(attrs["dst"]))
     if attrs.get("port"):
@@ -142,7 +147,7 @@ def _of_vxlan(ifname: str, mac: str, state: int, flags: int, found: dict[int, by
     return (Fact(ref, attrs, FOREIGN if foreign else STATIC),)
 
 
-def decode_alike(block: Block, view: View) -> list[Fact] | None:
+def decode_alike(block: Block, view: View, expected: Expected) -> list[Fact] | None:
     """As `decode`, of a VXLAN's unicast entries that were made alike."""
     found = columns(block, NDMSG, (NDA_LLADDR, NDA_DST), _ATTRIBUTES)
     if found is None or not {NDA_LLADDR, NDA_DST} <= found.values.keys():
@@ -155,11 +160,24 @@ def decode_alike(block: Block, view: View) -> list[Fact] | None:
         return None
     if any(mac[0] & 1 for mac in macs) or _ZEROS in macs:
         return None
-    pairs = zip(macs, map(unpack_ip, ips), strict=True)
+    if state == _STATE and not (more := expected.take(("fdb", ns, ifname), macs, ips)):
+        return []
+    if state == _STATE:
+        macs, ips = ([values[i] for i in more] for values in (macs, ips))
     return [
         new_fact((new_ref(("fdb", ns, (ifname, mac.hex(":"), ""))), {"dst": ip, "_state": state}, STATIC))
-        for mac, ip in pairs
+        for mac, ip in zip(macs, unpack_ips(ips), strict=True)
     ]
+
+
+def expect(facts: Sequence[Fact], expected: Expected) -> None:
+    """Note the unicast entries of VXLANs of which nothing is stated but where they lead."""
+    keys = [fact[0][2] for fact in facts]
+    names, places, stated = [key[0] for key in keys], [key[2:] for key in keys], [len(fact[1]) for fact in facts]
+    for (name, place, number), plain in sorted_by(facts, names, places, stated):
+        if place == ("",) and number == 1:
+            macs, ips = pack_macs([fact[0][2][1] for fact in plain]), pack_ips([fact[1]["dst"] for fact in plain])
+            expected.add(("fdb", plain[0][0][1], name), map(add, macs, ips), plain)
 
 
 def _is_default(mac: str, dst: str, state: int) -> bool:
@@ -189,4 +207,4 @@ def describe(fact: Fact) -> str:
     return " ".join(f"{name} {value}" for name, value in words if value is not None)
 
 
-FDB: Final = Kind("fdb", encode, decode, requires, compare, describe=describe, decode_alike=decode_alike)
+FDB: Final = Kind("fdb", encode, decode, requires, compare, describe=describe, decode_alike=decode_alike, expect=expect)

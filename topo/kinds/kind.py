@@ -11,13 +11,13 @@ Semantics that every kind keeps (the conformance suite holds it to them):
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from topo.changes import Change, Encode, Env, Request
 from topo.facts import Fact, Live, Ref
-from topo.kinds.alike import Block
+from topo.kinds.alike import Block, Expected
 from topo.kinds.secret import Secret
 from topo.wire import Attr
 
@@ -36,9 +36,9 @@ Decode = Callable[[int, bytes, int, int, View], Iterable[Fact]]
 """(message type, buffer, offset of the body behind the nlmsghdr, end, view) -> facts; none where it is not ours to tell."""
 
 
-DecodeAlike = Callable[[Block, View], "list[Fact] | None"]
-"""The same facts as `Decode` of each message, of a block of them that differ in their values only; None where it is not
-as simple as that."""
+DecodeAlike = Callable[[Block, View, Expected], "list[Fact] | None"]
+"""The same facts as `Decode` of each message, of a block of them that differ in their values only, but for those that it
+takes out of what is expected; None where it is not as simple as that."""
 
 
 class DesiredView(Protocol):
@@ -84,7 +84,8 @@ class Kind(NamedTuple):
     `takes(change, live)`: live refs that executing the change takes down, beside what sits on a
         deleted link or in a deleted namespace (the planner knows those).
     `claims(fact)`: keys of which the kernel allows one at a time; a holder is deleted before the next is made.
-    `decode_alike`: a quicker way for long tables.
+    `decode_alike`: a quicker way for long tables. `expect(facts, expected)`: notes such desired facts as it can tell by the
+        bytes of their values.
     `literal`: whether `compare` finds no difference where all that is stated is in the live fact as it is stated.
     `absent`: errnos that on delete mean "not there".
     `describe(fact)`: what a plan says of it beside its name. `explain(desired, live)`: an update in lines of its own,
@@ -103,6 +104,7 @@ class Kind(NamedTuple):
     absent: frozenset[int] = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL})
     describe: Callable[[Fact], str] = lambda fact: ""
     decode_alike: DecodeAlike | None = None
+    expect: Callable[[Sequence[Fact], Expected], object] = nothing
     literal: bool = False
     explain: Callable[[Fact, Fact], Iterable[str]] | None = None
     units: Mapping[str, str] = MappingProxyType({})

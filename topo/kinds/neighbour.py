@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from operator import add
 from typing import Final
 
 from topo.changes import DELETE, Env, Op, Rtnl
 from topo.facts import FOREIGN, PROTOCOL, STATIC, TAGGED, Fact, Ref, link
-from topo.kinds.alike import Block, columns, new_fact, new_ref
+from topo.kinds.alike import Block, Expected, columns, new_fact, new_ref, sorted_by
 from topo.kinds.kind import DesiredView, Kind, View
 from topo.wire import (
     AF_INET,
@@ -22,7 +23,10 @@ from topo.wire import (
     attr_u8,
     attributes,
     pack_ip,
+    pack_ips,
+    pack_macs,
     unpack_ip,
+    unpack_ips,
 )
 
 NDA_DST, NDA_LLADDR, NDA_PROTOCOL = 1, 2, 12
@@ -70,7 +74,7 @@ def _origin(flags: int, protocol: int) -> str:
     return TAGGED if protocol == PROTOCOL else FOREIGN if by_daemon else STATIC
 
 
-def decode_alike(block: Block, view: View) -> list[Fact] | None:
+def decode_alike(block: Block, view: View, expected: Expected) -> list[Fact] | None:
     """As `decode`, of permanent entries of one device and one maker, which differ in the addresses alone."""
     found = columns(block, NDMSG, (NDA_DST, NDA_LLADDR, NDA_PROTOCOL), _ATTRIBUTES)
     if found is None or not {NDA_DST, NDA_LLADDR} <= found.values.keys():
@@ -85,15 +89,29 @@ def decode_alike(block: Block, view: View) -> list[Fact] | None:
         return None
     origin = _origin(flags, protocol)
     ns, kept = view.ns, flags & _KEPT
-    pairs = zip(map(unpack_ip, found.values[NDA_DST]), found.values[NDA_LLADDR], strict=True)
+    ips, macs = found.values[NDA_DST], found.values[NDA_LLADDR]
+    if protocol == PROTOCOL and not kept and len(macs[0]) == 6:
+        more = expected.take(("neighbour", ns, ifname), ips, macs)
+        if not more:
+            return []
+        ips, macs = ([values[i] for i in more] for values in (ips, macs))
     return [
         new_fact((
             new_ref(("neighbour", ns, (ifname, ip))),
             {"lladdr": mac.hex(":"), "_protocol": protocol, "_flags": kept},
             origin,
         ))
-        for ip, mac in pairs
+        for ip, mac in zip(unpack_ips(ips), macs, strict=True)
     ]  # fmt: skip
+
+
+def expect(facts: Sequence[Fact], expected: Expected) -> None:
+    """Note those of which nothing is stated but the address."""
+    names, stated = [fact[0][2][0] for fact in facts], [len(fact[1]) for fact in facts]
+    for (name, number), plain in sorted_by(facts, names, stated):
+        if number == 1:
+            ips, macs = pack_ips([fact[0][2][1] for fact in plain]), pack_macs([fact[1]["lladdr"] for fact in plain])
+            expected.add(("neighbour", plain[0][0][1], name), map(add, ips, macs), plain)
 
 
 def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
@@ -104,4 +122,6 @@ def describe(fact: Fact) -> str:
     return f"lladdr {fact.attrs['lladdr']}" if "lladdr" in fact.attrs else ""
 
 
-NEIGHBOUR: Final = Kind("neighbour", encode, decode, requires, describe=describe, decode_alike=decode_alike)
+NEIGHBOUR: Final = Kind(
+    "neighbour", encode, decode, requires, describe=describe, decode_alike=decode_alike, expect=expect
+)

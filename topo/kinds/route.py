@@ -10,14 +10,15 @@ compare whole routes does not pass it for one that states nothing of the sort.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
+from operator import add
 from typing import Any, Final
 
 from topo.changes import AGAIN, DELETE, UPDATE, Env, Op, Rtnl
 from topo.facts import FOREIGN, PROTOCOL, STATIC, TAGGED, Fact, Ref, link, links_of
 from topo.kinds import encap, metrics
-from topo.kinds.alike import Block, columns, new_fact, new_ref
+from topo.kinds.alike import Block, Expected, columns, new_fact, new_ref, sorted_by
 from topo.kinds.kind import DesiredView, Kind, View, stated_differences
 from topo.wire import (
     AF_INET,
@@ -35,7 +36,9 @@ from topo.wire import (
     attr_u32,
     attributes,
     pack_ip,
+    pack_ips,
     unpack_ip,
+    unpack_ips,
 )
 
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
@@ -186,12 +189,12 @@ def _decode_rare(family: int, found: Mapping[int, bytes], attrs: Mapping[str, An
         yield "pref", _PREFERENCE_NAMES.get(preference[0], "medium")
 
 
-def decode_alike(block: Block, view: View) -> list[Fact] | None:
+def decode_alike(block: Block, view: View, expected: Expected) -> list[Fact] | None:
     """As `decode`, of unicast routes of one prefix length, table and metric, each out of one device."""
     found = columns(block, RTMSG, _PLAIN, _PLAIN)
     if found is None or not {RTA_DST, RTA_OIF, RTA_TABLE} <= found.values.keys():
         return None
-    family, length, src_len, tos, _, protocol, _, type_, flags = found.header
+    family, length, src_len, tos, _, protocol, scoped, type_, flags = found.header
     values, number = found.values, 4 if family == AF_INET else 6
     size = {AF_INET: 4, AF_INET6: 16}.get(family)
     tables, metrics = (set(values.get(nla, (_NO,))) for nla in (RTA_TABLE, RTA_PRIORITY))
@@ -200,11 +203,21 @@ def decode_alike(block: Block, view: View) -> list[Fact] | None:
     usual = protocol not in OF_KERNEL and type_ == TYPES["unicast"] and not (flags & RTM_F_CLONED or src_len or tos)
     if not usual or len(tables) > 1 or len(metrics) > 1 or None in names.values():
         return None
+    if family == AF_INET and scoped != SCOPES["global" if gateways else "link"]:
+        return None
     if len(values[RTA_DST][0]) != size or (gateways and len(gateways[0]) not in (4, 16)):
         return None
     table, metric = (int(U32.unpack(each.pop())) for each in (tables, metrics))
     ns, onlink, made_by = view.ns, bool(flags & RTNH_F_ONLINK), origin(protocol)
-    ways = map(unpack_ip, gateways) if gateways else repeat(None, found.number)
+    dsts, devices = values[RTA_DST], values[RTA_OIF]
+    if protocol == PROTOCOL and len(names) == 1:
+        group = ("route", ns, names[devices[0]], number, table, str(length), metric, onlink)
+        more = expected.take(group, dsts, gateways) if gateways else expected.take(group, dsts)
+        if not more:
+            return []
+        dsts, devices = ([each[i] for i in more] for each in (dsts, devices))
+        gateways = [gateways[i] for i in more] if gateways else None
+    ways = unpack_ips(gateways) if gateways else repeat(None, len(dsts))
     return [
         new_fact((
             new_ref(("route", ns, (number, table, f"{dst}/{length}", metric))),
@@ -214,8 +227,32 @@ def decode_alike(block: Block, view: View) -> list[Fact] | None:
             },
             made_by,
         ))
-        for dst, way, device in zip(map(unpack_ip, values[RTA_DST]), ways, values[RTA_OIF], strict=True)
+        for dst, way, device in zip(unpack_ips(dsts), ways, devices, strict=True)
     ]  # fmt: skip
+
+
+def expect(facts: Sequence[Fact], expected: Expected) -> None:
+    """Note those that lead by one way out of a stated device, and of which no more is stated."""
+    facts = [fact for fact in facts if len(fact[1]) == 7 and "gateway" in fact[1]]  # and `_FURTHER`
+    if not facts:
+        return
+    keys, attrs = [fact[0][2] for fact in facts], [fact[1] for fact in facts]
+    places = [[key[part] for key in keys] for part in (0, 1, 3)]
+    lengths = [key[2].partition("/")[2] for key in keys]
+    further = [[each[name] for each in attrs] for name in _FURTHER]
+    direct = [each["gateway"] is None for each in attrs]
+    for sign, plain in sorted_by(facts, *places, lengths, direct, *further):
+        family, table, metric, length, gone, type_, nexthops, src, mtu, dev, onlink = sign
+        if type_ != "unicast" or not (nexthops is src is mtu is None) or dev is None:
+            continue
+        cut = -1 - len(length)
+        values = pack_ips([fact[0][2][2][:cut] for fact in plain])
+        ways = [] if gone else pack_ips([fact[1]["gateway"] for fact in plain])
+        group = ("route", plain[0][0][1], dev, family, table, length, metric, onlink)
+        expected.add(group, map(add, values, ways) if ways else values, plain)
+
+
+_FURTHER: Final = ("type", "nexthops", "src", "mtu", "dev", "onlink")
 
 
 def origin(protocol: int) -> str:
@@ -368,5 +405,13 @@ def _text(value: Any) -> str:
 _WORDS: Final = {"gateway": "via", "dev": "dev", "src": "src"}
 
 ROUTE: Final = Kind(
-    "route", encode, decode, requires, compare, describe=describe, decode_alike=decode_alike, literal=True
+    "route",
+    encode,
+    decode,
+    requires,
+    compare,
+    describe=describe,
+    decode_alike=decode_alike,
+    literal=True,
+    expect=expect,
 )

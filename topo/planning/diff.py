@@ -5,6 +5,8 @@ Where nothing differs this is one pass of look-ups and comparisons; all else is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from topo.changes import CREATE, DELETE, KEPT, PUT_BACK, UPDATE, Change
 from topo.errors import OwnershipError
 from topo.facts import OWN, Desired, Fact, Facts, Live, Ref
@@ -89,11 +91,11 @@ class _Diff:
 
     def _wanted(self, found: dict[Ref, Change]) -> Facts:
         """Compare what is wanted with what is live; the rest of what is live."""
-        left = dict(self.live.facts)
+        wanted, left = self._doubtful()
         there_is, renamed, stated = left.pop, self.renamed, self.owner.stated
         compares = {name: kind.compare for name, kind in KINDS.items()}
         literal = {name for name, kind in KINDS.items() if kind.literal or kind.compare is stated_differences}
-        for ref, want in self.wanted.items():
+        for ref, want in wanted:
             there = there_is(ref, None)
             if there is None:
                 self.creates = True
@@ -108,6 +110,23 @@ class _Diff:
             elif kind == "link" and _spared(there):
                 self._differs(found, ref, want, there)
         return left
+
+    def _doubtful(self) -> tuple[Iterable[tuple[Ref, Fact]], Facts]:
+        """What has to be compared: what is wanted, and what is live; without what reading has found to be as it is wanted."""
+        thought = self.live.thought
+        if thought is None or len(thought.facts) > len(self.wanted):
+            return self.wanted.items(), dict(self.live.facts)
+        found = {ref: self.wanted[ref] for ref in thought.missing}
+        if thought.facts is not self.wanted:
+            wanted = iter(self.wanted.items())
+            for (ref, fact), (here, want) in zip(thought.facts.items(), wanted, strict=False):
+                if ref is not here:  # in another order
+                    return self.wanted.items(), dict(self.live.facts)
+                if fact is not want:
+                    found[ref] = want
+            found.update(wanted)
+        more = {ref: there for ref in found if (there := self.live.get(ref))}
+        return found.items(), {**thought.read, **more}
 
     def _differs(self, found: dict[Ref, Change], ref: Ref, want: Fact, there: Fact) -> None:
         owner = ref.kind == "link" and _spared(there)

@@ -43,5 +43,10 @@ def is_in(ref: Ref, where: Touched) -> bool:
 
 def within(desired: Desired, where: Touched) -> Desired:
     """What is stated of what is touched."""
-    facts = {ref: fact for ref, fact in desired.facts.items() if is_in(ref, where)}
+    nothing: frozenset[str] = frozenset()
+    facts = {
+        ref: fact
+        for ref, fact in desired.facts.items()
+        if (kinds := where.get(ref[1], nothing)) is None or ref[0] in kinds
+    }
     return desired._replace(facts=facts, external=frozenset(ref for ref in desired.external if ref.ns in where))
