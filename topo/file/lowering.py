@@ -182,7 +182,7 @@ def _enslave(scope: Scope, master: Master, above: Fact, port: Ref) -> None:
         if main is not None and main.attrs["dev"] == port.key[0]:
             moved = Ref("route", port.ns, (family, table, dst, metric))
             del scope.facts[main.ref]
-            scope.add(Fact(moved, main.attrs), scope.stated_at.pop(main.ref, ()), f"the default route of {above.ref}")
+            scope.add(Fact(moved, main.attrs), scope.first(main.ref) or (), f"the default route of {above.ref}")
 
 
 def _vlans(scope: Scope) -> None:

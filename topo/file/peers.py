@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
-from topo.facts import OWN, Fact
+from topo.facts import OWN, Fact, Ref
 from topo.file import model
 from topo.file.scope import Loc, Scope
 from topo.kinds.alike import new_fact, new_ref
@@ -15,8 +17,9 @@ ZEROS: Final = "00:00:00:00:00:00"
 def lower(scope: Scope, ns: str, name: str, entry: model.Vxlan, loc: Loc) -> None:
     """FDB entries, neighbours and onlink routes towards the peers."""
     scope.count(len(entry.peers), "peers", loc)
+    scope.listed.append(partial(_places, ns, name, entry, loc))
+    facts, put = scope.facts, scope.facts.setdefault
     for index, peer in enumerate(entry.peers):
-        at = (*loc, "peers", index)
         if isinstance(peer, str):
             address, mac, attrs = peer, None, {"dst": peer}
         else:
@@ -24,14 +27,28 @@ def lower(scope: Scope, ns: str, name: str, entry: model.Vxlan, loc: Loc) -> Non
         if entry.local == address:
             continue  # one list of peers serves every host: its own entry is for the others
         ref = new_ref(("fdb", ns, (name, ZEROS, address) if mac is None else (name, mac, "")))
-        if ref in scope.facts:
-            scope.problems.add(at, f"peer {mac or address} is stated twice")
-        scope.facts[ref] = new_fact((ref, attrs, OWN))
+        fact = new_fact((ref, attrs, OWN))
+        if put(ref, fact) is not fact:
+            scope.problems.add((*loc, "peers", index), f"peer {mac or address} is stated twice")
+            facts[ref] = fact
         if mac is not None and not isinstance(peer, str) and (ip := peer.ip) is not None:
             ref = new_ref(("neighbour", ns, (name, ip)))
-            scope.add(new_fact((ref, {"lladdr": mac}, OWN)), (*at, "ip"), ("neighbour {}", ip))
+            fact = new_fact((ref, {"lladdr": mac}, OWN))
+            if put(ref, fact) is not fact:
+                scope.add(fact, (*loc, "peers", index, "ip"), f"neighbour {ip}")
             for subnet in peer.subnets or ():
-                scope.add(route_via(ns, subnet, ip, name, True), (*at, "subnets"), ("the route to {}", subnet))
+                fact = route_via(ns, subnet, ip, name, True)
+                if put(fact[0], fact) is not fact:
+                    scope.add(fact, (*loc, "peers", index, "subnets"), f"the route to {subnet}")
+
+
+def _places(ns: str, name: str, entry: model.Vxlan, loc: Loc) -> Iterator[tuple[Ref, Loc]]:
+    """Where the neighbours and routes are stated: worked out where one of them is there twice, as there are thousands."""
+    for index, peer in enumerate(entry.peers):
+        if not isinstance(peer, str) and (ip := peer.ip) is not None and peer.address != entry.local:
+            yield Ref("neighbour", ns, (name, ip)), (*loc, "peers", index, "ip")
+            for subnet in peer.subnets or ():
+                yield route_via(ns, subnet, ip, name, True).ref, (*loc, "peers", index, "subnets")
 
 
 def _peer_attributes(peer: model.Peer, entry: model.Vxlan) -> dict[str, Any]:

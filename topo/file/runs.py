@@ -24,8 +24,8 @@ _MISSES: Final = 64  # lines that look like the first of a run and are not, befo
 _ITEM: Final = late(r"^ *- \{[A-Za-z_]", re.MULTILINE)
 _KEY: Final = late(r"([A-Za-z_][A-Za-z0-9_]*): ")
 # No quotes, escapes, commas or brackets, and a colon only within: what is left is text, a number or a word.
-_PLAIN: Final = r"[A-Za-z0-9/][A-Za-z0-9._/:-]*(?<!:)"
-_QUOTED: Final = r"[A-Za-z0-9._/: -]*"
+_PLAIN: Final = r"[A-Za-z0-9/][A-Za-z0-9._/:-]*+(?<!:)"  # what may follow is none of these: nothing is given back
+_QUOTED: Final = r"[A-Za-z0-9._/: -]*+"
 _VALUE: Final = late(rf"(?P<plain>{_PLAIN})|'(?P<quoted>{_QUOTED})'|\[(?P<listed>{_PLAIN})\]")
 _MORE: Final = ", "
 # What `yaml.plain` may make anything but the same text of.
@@ -45,6 +45,7 @@ class _Form(NamedTuple):
     """How the lines of a run are written: the pattern of one, and the name and form of each value in it."""
 
     line: str
+    bare: str  # the same without groups
     fields: tuple[tuple[str, str], ...]
 
 
@@ -57,7 +58,7 @@ def folded(text: str, plain: Callable[[str], Any]) -> Folded | None:
     done = at = misses = 0
     while misses < _MISSES and (found := _ITEM.search(text, at)):
         form = _form(text, found.start())
-        run = re.compile(f"(?:{form.line})+").match(text, found.start()) if form else None
+        run = re.compile(f"(?:{form.bare})++").match(text, found.start()) if form else None
         if form is None or run is None or text.count("\n", *run.span()) < _LEAST:
             misses += 1
             at = run.end() if run else found.end()
@@ -73,24 +74,29 @@ def _form(text: str, start: int) -> _Form | None:
     """The form of the line that begins here; None where it is not as simple as that."""
     at = text.index("{", start) + 1
     pattern, fields = [re.escape(text[start:at])], []
+    without = list(pattern)
     while key := _KEY.match(text, at):
         value = _VALUE.match(text, key.end())
         if value is None or value.lastgroup is None:
             return None
         fields.append((key[1], value.lastgroup))
-        pattern.append(key[0] + _FORMS[value.lastgroup])
+        before, form, behind = _FORMS[value.lastgroup]
+        pattern.append(f"{key[0]}{before}({form}){behind}")
+        without.append(f"{key[0]}{before}(?:{form}){behind}")
         at = value.end()
         if text.startswith("}\n", at):
             names = {name for name, _ in fields}
-            return _Form("".join([*pattern, r"\}\n"]), tuple(fields)) if len(names) == len(fields) else None
+            line, bare = ("".join([*parts, r"\}\n"]) for parts in (pattern, without))
+            return _Form(line, bare, tuple(fields)) if len(names) == len(fields) else None
         if not text.startswith(_MORE, at):
             return None
         pattern.append(_MORE)
+        without.append(_MORE)
         at += len(_MORE)
     return None
 
 
-_FORMS: Final = {"plain": f"({_PLAIN})", "quoted": f"'({_QUOTED})'", "listed": rf"\[({_PLAIN})\]"}
+_FORMS: Final = {"plain": ("", _PLAIN, ""), "quoted": ("'", _QUOTED, "'"), "listed": (r"\[", _PLAIN, r"\]")}
 
 
 def _rows(form: _Form, found: list[Any], plain: Callable[[str], Any]) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from topo.errors import Diagnostic, InputError
@@ -133,6 +133,9 @@ class Scope:
         self.bridge_names: set[str] = set()
         self.any_down = False  # whether an interface is stated to be down
         self.stated_at: dict[Ref, Loc] = {}  # where what can be stated once is stated
+        self.listed: list[
+            Callable[[], Iterable[tuple[Ref, Loc]]]
+        ] = []  # and what is to be asked when something is wrong
 
     def canonical(self, name: str) -> str:
         return self.aliases.get(name, name)
@@ -156,18 +159,25 @@ class Scope:
         links[ifname] = loc
         return True
 
-    def add(self, fact: Fact, loc: Loc, what: str | tuple[str, str]) -> bool:
+    def add(self, fact: Fact, loc: Loc, what: str) -> bool:
         """Add a fact; False (and an error that names both places) where one of its ref is there already. `what`: its
-        name in that error; or a form, and what is to be put into it where there is one."""
+        name in that error."""
         ref = fact[0]
         if ref in self.facts:
-            first = self.stated_at.get(ref)
-            what = what if isinstance(what, str) else what[0].format(what[1])
+            first = self.first(ref)
             self.problems.add(loc, f"{what} is stated twice" + (f", first at {path(first)}" if first else ""))
             return False
         self.facts[ref] = fact
         self.stated_at[ref] = loc
         return True
+
+    def first(self, ref: Ref) -> Loc | None:
+        """Where the fact of this ref is stated."""
+        for places in self.listed:
+            for other, loc in places():
+                self.stated_at.setdefault(other, loc)
+        self.listed.clear()
+        return self.stated_at.get(ref)
 
     def device(self, space: Space, ifname: str, loc: Loc) -> bool:
         """See that there is a device to refer to; one that the file does not make must be there already."""

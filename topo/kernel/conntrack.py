@@ -14,11 +14,12 @@ from typing import Final, NamedTuple
 
 from topo.changes import Flow
 from topo.errors import KernelError
-from topo.kernel.netfilter import NFGENMSG, Entry, dump, request
+from topo.kernel.netfilter import NFGENMSG, Entry, ask, dump, request
 from topo.wire import AF_INET, AF_INET6, attr, attributes, unpack_ip
 
 NFNL_SUBSYS_CTNETLINK: Final = 1
-IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE = 1, 2
+IPCTNL_MSG_CT_GET, IPCTNL_MSG_CT_DELETE, IPCTNL_MSG_CT_GET_STATS = 1, 2, 5
+CTA_STATS_GLOBAL_ENTRIES = 1
 CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_ID, CTA_ZONE = 1, 2, 3, 12, 18
 CTA_TUPLE_IP, CTA_TUPLE_PROTO = 1, 2
 CTA_IP_SRC, CTA_IP_DST = {AF_INET: 1, AF_INET6: 3}, {AF_INET: 2, AF_INET6: 4}
@@ -52,6 +53,8 @@ def drop(sock: socket.socket, flows: Iterable[Flow]) -> int:
     for flow in flows:
         wanted.setdefault((_PROTOCOL[flow.protocol], flow.port), []).append(flow)
     dropped = 0
+    if _is_empty(sock):
+        return dropped
     for family in sorted({_FAMILY[f.family] for held in wanted.values() for f in held}):
         entries = (attributes(entry.body) for entry in _entries(sock, family))
         bodies = [body for body in (_matching(family, entry, wanted) for entry in entries) if body]
@@ -61,6 +64,16 @@ def drop(sock: socket.socket, flows: Iterable[Flow]) -> int:
             raise KernelError(failed[0], doing="forgetting connections to published ports")
         dropped += answers.count(0)
     return dropped
+
+
+def _is_empty(sock: socket.socket) -> bool:
+    """Whether this namespace has no connections: a dump walks over the table of all namespaces, which takes ten times as
+    long as a change of an element."""
+    try:
+        (answer,) = ask(sock, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET_STATS, NFGENMSG.pack(0, 0, 0))
+    except KernelError:
+        return False
+    return attributes(answer.body).get(CTA_STATS_GLOBAL_ENTRIES) == bytes(4)
 
 
 def _entries(sock: socket.socket, family: int) -> list[Entry]:

@@ -141,12 +141,19 @@ def _edits(family: str, name: str, new: Attrs, old: Attrs) -> list[Command]:
         before, after = have["elements"], want["elements"]
         place = {"family": family, "table": name, "name": set_name}
         for commands, verb, attrs, keys in (
-            (gone, "delete", have, [k for k, v in before.items() if after.get(k) != v]),
-            (added, "add", want, [k for k, v in after.items() if before.get(k) != v]),
+            (gone, "delete", have, _other(before, after)),
+            (added, "add", want, _other(after, before)),
         ):
             if keys:
                 commands.append({verb: {"element": {**place, "elem": Elements(attrs, keys)}}})
     return gone + added
+
+
+def _other(elements: dict[str, str], others: dict[str, str]) -> list[str]:
+    """The keys of elements that the others have not, or with another value."""
+    if elements is others:  # as what is read is where it is as it is desired
+        return []
+    return [key for key, value in elements.items() if others.get(key) != value]
 
 
 def _encode(op: Op, env: Env) -> list[Request]:
@@ -209,8 +216,7 @@ def _leading(forms: dict[str, _Form], others: dict[str, _Form]) -> set[Flow]:
     for name, form in forms.items():
         family, protocol, bound, addresses, ports = form
         other = others.get(name, form._replace(addresses={}, ports={}))
-        keys = {key for key, to in addresses.items() if other.addresses.get(key) != to}
-        keys.update(key for key, to in ports.items() if other.ports.get(key) != to and key in addresses)
+        keys = {*_other(addresses, other.addresses), *(key for key in _other(ports, other.ports) if key in addresses)}
         for key in keys:
             *parts, port = key.split(JOIN)
             if not port.isdecimal():

@@ -300,8 +300,12 @@ def _fill(protocol: str, pairs: tuple[list[int], list[int]], address: str, form:
                 old = f"{addresses[key]} port {ports[key]}"
                 new = f"{address} port {value}"
                 raise InputError(f"{protocol} port {key} is published twice: to {old} and to {new}")
-    addresses.update(dict.fromkeys(found, address))
-    ports.update(found)
+    of_all = dict.fromkeys(found, address)
+    if ports:
+        addresses.update(of_all)
+        ports.update(found)
+    else:
+        sets[f"{form.name}_addr"]["elements"], sets[f"{form.name}_port"]["elements"] = of_all, found
 
 
 def _ip(text: str) -> str:

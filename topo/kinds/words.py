@@ -20,7 +20,8 @@ _SYSCTL = late(r"[a-z0-9_]+([./][a-z0-9_]+)*")
 def canonical_ip(text: str) -> str:
     """An IPv4 or IPv6 address as inet_ntop(3) writes it. Raises ValueError for anything else."""
     try:
-        return unpack_ip(pack_ip(text))
+        packed = pack_ip(text)
+        return unpack_ip(packed) if ":" in text else text  # inet_pton(3) takes IPv4 in no other form than this
     except (OSError, ValueError, UnicodeError):
         raise ValueError(f"{text!r} is no IPv4 or IPv6 address") from None
 

@@ -130,6 +130,8 @@ def prefix(text: str) -> str:
         return f"{address}/{128 if ':' in address else 32}"
     number, length, bits = addressing.parse_prefix(text)
     base = number >> (bits - length) << (bits - length)
+    if base == number and bits == 32:  # as in `canonical_ip`
+        return f"{text.partition('/')[0]}/{length}"
     canonical = f"{addressing.address_text(base, bits)}/{length}"
     if base != number:
         raise ValueError(f"{text!r} has host bits set; the prefix is {canonical}")
@@ -194,7 +196,8 @@ def ports(value: Any) -> tuple[int, int]:
 
 
 def _port(value: Any) -> Any:
-    ports(value)
+    if type(value) is not int or not 1 <= value <= 65535:
+        ports(value)
     return value
 
 
@@ -219,8 +222,17 @@ def _target(name: str) -> str:
 
 
 def _endpoint(text: str) -> str:
+    where, _, port = text.rpartition(":")
+    if where in _sound and len(port) <= 5 and port.isascii() and port.isdigit() and 1 <= int(port) <= 65535:
+        return text
     endpoint(text)
+    if text.count(":") == 1 and len(_sound) < 1024:
+        _sound.add(where)
     return text
+
+
+_sound: Final[set[str]] = set()
+"""Targets with a port that were found sound: thousands of published ports lead to few."""
 
 
 def seconds(value: Any) -> float:
