@@ -52,7 +52,10 @@ def identity(fact: Fact) -> object:
     kind, ns = fact.ref.kind, fact.ref.ns
     if kind == "namespace":
         return (NETNS / ns).stat().st_ino
-    if kind in ("address", "nexthop"):  # nothing tells; of nexthops tests/live/test_nexthops.py has a route of another's
+    if kind in (
+        "address",
+        "nexthop",
+    ):  # nothing tells; of nexthops tests/live/test_nexthops.py has a route of another's
         return None
     if kind in ("route", "rule", "nft", "sysctl"):
         return {name: link["ifindex"] for name, link in links(ns).items()}
