@@ -92,17 +92,17 @@ def _hsr(ns: str) -> Case:
         **each("slave2", (ns, "u5"), (ns, "u7")),
         **each("proto", "hsr", "prp"),
         **each("supervision", 0, 9),
-        **each("mtu", 1400, 1300),
     }
     by_hand = {
         "slave1": again(made.format("u7", "u5", 0)),
         "slave2": again(made.format("u0", "u7", 0)),
         "proto": again(made.format("u0", "u5", "0 proto 1")),
         "supervision": again(made.format("u0", "u5", 5)),
-        "mtu": ("ip link set c0 mtu 1350",),
     }
     base = {"slave1": (ns, "u0"), "slave2": (ns, "u5")}
-    return link_case(ns, "hsr", base, own, by_hand, {"mac": "it has that of slave1"}, below, full=True)
+    return link_case(
+        ns, "hsr", base, own, by_hand, {"mac": "it has that of slave1", "mtu": "it has its slaves'"}, below, full=True
+    )
 
 
 def bare(ns: str, kind: str) -> Case:

@@ -14,7 +14,7 @@ from topo.kinds.secret import Source
 def lower_interface(scope: Scope, space: Space, name: str, entry: Any, loc: Loc) -> None:
     ref = Ref("link", space.name, (name,))
     made = entry.kind != "existing"
-    common = Common(scope, entry, loc, made=made)
+    common = Common(scope, entry, loc, made=made, mtu="mtu" not in entry.cannot)
     scope.paths[ref] = path(loc)
     if made:
         attrs = {"kind": entry.kind, "master": None, **common.attrs, **entry.attributes(space.name)}

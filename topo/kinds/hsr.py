@@ -51,7 +51,10 @@ def requires(fact: Fact, _: DesiredView) -> Iterator[Ref]:
 class Hsr(InterfaceSpec):
     """A redundant interface over two others."""
 
-    cannot: ClassVar[Mapping[str, str]] = {"mac": "it has that of slave1"}
+    cannot: ClassVar[Mapping[str, str]] = {
+        "mac": "it has that of slave1",
+        "mtu": "it has the least of its slaves', less 6 bytes",
+    }
 
     kind: Literal["hsr"] = Field(description="one interface by two ways at once, HSR or PRP")
     slave1: InterfaceName = Field(description="the first of the two interfaces, in the same namespace")
