@@ -348,16 +348,16 @@ def test_damaged_note(host: Host, what: str) -> None:
     """The watchdog knows what it says, and goes back; who confirms is heard."""
     host.ok("apply", host.file(FIRST))
     before = host.settled()
-    host.ok("apply", "--confirm", "2s", host.file(SECOND, "second.yaml"))
+    host.ok("apply", "--confirm", "6s", host.file(SECOND, "second.yaml"))
     DAMAGE[what](RECORD / ".lab.confirm")
-    assert until(lambda: not watchdogs(), 10), processes()
+    assert until(lambda: not watchdogs(), 30), processes()
     reverted(host)
     host.same(before, but_for_macs=True)
     host.ok("diff", host.directory / "lab.yaml")
-    host.ok("apply", "--confirm", "4s", host.directory / "second.yaml")
+    host.ok("apply", "--confirm", "60s", host.directory / "second.yaml")
     DAMAGE[what](RECORD / ".lab.confirm")
     assert host.ok("confirm", "lab").out == "lab: confirmed\n"
-    assert until(lambda: not watchdogs(), 6), "it is not needed any more"
+    assert until(lambda: not watchdogs(), 20), "it is not needed any more"
     assert host.namespaces() == {"a", "c"} and note() == {}
     host.ok("destroy", "lab")
 
