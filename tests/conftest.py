@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from sandbox.enter import HOW_TO, CannotEnterError, enter
+from sandbox.enter import HOW_TO, INSIDE, CannotEnterError, enter
 from sandbox.host import Host
 from sandbox.leaks import PRISTINE, Pristine
 
@@ -26,6 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if INTEROP in item.path.parents:
             item.add_marker("interop")
+            item.add_marker(pytest.mark.xdist_group("interop"))  # one after the other: each starts its daemons anew
         if FAULTS in item.path.parents:
             item.add_marker("faults")
         if {LIVE, INTEROP, FAULTS}.intersection(item.path.parents):
@@ -41,7 +42,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        enter()
+        if INSIDE not in os.environ:
+            enter()
     except CannotEnterError as error:
         session.config.stash[_why] = str(error)
     else:

@@ -18,6 +18,7 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 PR_SET_PDEATHSIG = 1
+INSIDE = "TOPO_TESTS_INSIDE"  # in the environment of what was started inside the sandbox (tests/sandbox/worker.py)
 
 HOW_TO = (
     "the live tests need root (sudo ./tests/run, or sudo python -m pytest), or a kernel that lets you have user "
