@@ -99,6 +99,48 @@ def test_a_qdisc_of_ones_own_is_left_where_it_is(host: Host, kind: str) -> None:
     host.run("tc qdisc del dev lo root")
 
 
+@pytest.mark.parametrize(
+    ("kind", "stated", "words", "option"),
+    [
+        ("mpls", "{labels: [100]}", "mpls 100", "CONFIG_MPLS_IPTUNNEL"),
+        ("seg6", '{segs: ["fd00::2"]}', "seg6 mode encap segs fd00::2", "CONFIG_IPV6_SEG6_LWTUNNEL"),
+    ],
+)
+def test_an_encapsulation_that_ip_cannot_have_is_refused(
+    host: Host, kind: str, stated: str, words: str, option: str
+) -> None:
+    """iproute2 says whether this kernel has it; topo doctor says the same as apply."""
+    text = f"""
+topology: lab
+namespaces:
+  a:
+    routes:
+      - to: 10.5.0.0/24
+        via: 10.0.0.2
+        encap: {{{kind}: {stated}}}
+  b: {{}}
+links: [[{{interface: a:e0, addresses: 10.0.0.1/24}}, b:e0]]
+"""
+    path = host.file(text)
+    host.run("ip link add x9 type veth peer name x8")
+    host.run("ip addr add 10.0.0.1/24 dev x9")
+    host.run("ip link set x9 up")
+    refusal = host.refusal(f"ip route add 10.5.0.0/24 encap {words} via 10.0.0.2 dev x9")
+    host.run("ip link del x9")
+    before = host.everywhere()
+    asked, result = host.topo("doctor", path), host.topo("apply", path)
+    if not refusal:
+        assert (asked.code, result.code) == (0, 0), result.text
+        host.ok("destroy", path)
+        return
+    assert (asked.code, result.code) == (5, 5), result.text
+    for said in (asked.text, result.err):
+        assert f"{path}:8:9: namespaces.a.routes[0].encap: " in said
+        assert f"has no encap {kind}, which the route to 10.5.0.0/24 in a asks for" in said
+        assert option in said
+    assert host.everywhere() == before
+
+
 def test_a_bridge_that_cannot_keep_vlans_apart_is_refused(host: Host) -> None:
     """Without CONFIG_BRIDGE_VLAN_FILTERING the kernel takes the word for it and does nothing; of the protocol `ip` shows nothing then."""
     path = host.file("topology: lab\nbridges:\n  br0:\n    vlan_filtering: true\n")

@@ -7,12 +7,14 @@ import os
 import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from topo.changes import CREATE, REPLACE, Change
 from topo.errors import Diagnostic, LackingError
 from topo.facts import Desired, Ref
-from topo.kernel import rtnl
+from topo.kernel import routing_features, rtnl
+from topo.kernel.feature import Feature
+from topo.kernel.routing_features import ROUTING
 from topo.kinds import shaping
 from topo.kinds.ifla import IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_NUM_TX_QUEUES, body
 from topo.kinds.link_kinds import LINK_KINDS
@@ -36,25 +38,10 @@ _TOO_MANY_QUEUES: Final = 0xFFFF
 
 
 _IFLA_BR_VLAN_PROTOCOL: Final = 8
-_ROUTING: Final = frozenset({"rule", "route"})
-_ASKED: Final = frozenset({"dscp", "encap"})
-"""Attributes of rules and routes that not every kernel has."""
+_NOT_EVERYWHERE: Final = frozenset({"dscp", "encap"})  # of rules and routes
 _LO: Final = 1  # the loopback's ifindex, in every namespace
 _NO_OPTIONS: Final = attr(TCA_OPTIONS, attr(1, b"") + attr(2, b""))
 """Of every queueing discipline that topo knows these are too short to be options: EINVAL."""
-
-
-class Feature(NamedTuple):
-    """Something that a kernel may lack."""
-
-    group: str
-    name: str
-    option: str
-    """Of the kernel's configuration."""
-    words: str
-    """What is said of a kernel without it; `{}` is what wants it."""
-    modules: tuple[str, ...] = ()
-    """What the kernel asks modprobe(8) for, where it has it as a module: names or aliases."""
 
 
 LINK, QDISC, BRIDGE = "link", "qdisc", "bridge"
@@ -108,6 +95,11 @@ def wanted(changes: Iterable[Change]) -> dict[Feature, list[Ref]]:
             feature = _link(attrs.get("kind", "")) if change.action in (CREATE, REPLACE) else None
             if _keeps_apart(attrs):
                 found.setdefault(VLANS, []).append(ref)
+        elif ref.kind in ("rule", "route"):
+            if not attrs.keys().isdisjoint(_NOT_EVERYWHERE) or attrs.get("nexthops"):
+                for feature in routing_features.wanted(attrs):
+                    found.setdefault(feature, []).append(ref)
+            continue
         else:
             continue
         if feature:
@@ -116,12 +108,13 @@ def wanted(changes: Iterable[Change]) -> dict[Feature, list[Ref]]:
 
 
 def lacking(sock: socket.socket, features: Iterable[Feature]) -> list[Feature]:
-    """Those kinds of link, qdiscs and the like that the kernel has not, nor a module for, which asking loads."""
+    """Those kinds of link, qdiscs, encapsulations and the like that the kernel has not, nor a module for, which asking loads."""
     asked = list(features)
     lacks = {
         LINK: set(_unknown(sock, [feature.name for feature in asked if feature.group == LINK])),
         QDISC: set(_unscheduled(sock, [feature.name for feature in asked if feature.group == QDISC])),
         BRIDGE: {VLANS.name} if VLANS in asked and not _knows_vlans(sock) else set(),
+        ROUTING: set(routing_features.unknown(sock, [feature.name for feature in asked if feature.group == ROUTING])),
     }
     return [feature for feature in asked if feature.name in lacks.get(feature.group, ())]
 
@@ -133,7 +126,7 @@ def require(sock: socket.socket, changes: Collection[Change], desired: Desired) 
     """
     asked = wanted(changes)
     found = [line for feature in lacking(sock, asked) for line in diagnostics(feature, asked[feature], desired)]
-    if found := [*found, *_of_routing(sock, changes, desired)]:
+    if found:
         raise LackingError(found)
 
 
@@ -141,22 +134,17 @@ def diagnostics(feature: Feature, refs: Iterable[Ref], desired: Desired) -> Iter
     """What is said of a kernel without `feature`, once for each that wants it."""
     for ref in refs:
         yield Diagnostic(
-            f"this kernel ({os.uname().release}) {feature.words.format(ref)}",
+            f"this kernel ({os.uname().release}) {feature.words.format(_named(ref))}",
             path=desired.paths.get(ref, ""),
             hint=f"it needs a kernel with {feature.option}",
         )
 
 
-def _asks(attrs: Mapping[str, Any]) -> bool:
-    return not attrs.keys().isdisjoint(_ASKED) or any(len(hop) > 4 for hop in attrs.get("nexthops") or ())
-
-
-def _of_routing(sock: socket.socket, changes: Collection[Change], desired: Desired) -> Iterable[Diagnostic]:
-    if any(_asks(c.desired.attrs) for c in changes if c.ref.kind in _ROUTING and c.desired):
-        from topo.kernel import routing_features  # late: few files need it
-
-        return routing_features.lacking(sock, changes, desired)
-    return ()
+def _named(ref: Ref) -> str:
+    """An object in words: a reference to a rule or a route is none."""
+    if ref.kind == "route":
+        return f"the route to {ref.key[2]} in {ref.ns}"
+    return f"the rule {ref.key[1]} in {ref.ns}" if ref.kind == "rule" else str(ref)
 
 
 def _keeps_apart(attrs: Mapping[str, Any]) -> bool:

@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 from topo.changes import CREATE, Change
 from topo.errors import UnsupportedError
 from topo.facts import Desired, Ref
-from topo.kernel import bpf, features, netns, nft_features, rtnl
-from topo.kernel.features import LINK, Feature
+from topo.kernel import bpf, features, netns, nft_features, routing_features, rtnl
+from topo.kernel.feature import Feature
+from topo.kernel.features import LINK
 from topo.kernel.modules import Modules
 
 YES, MODULE, NO, UNKNOWN = "yes", "module", "no", "unknown"
@@ -54,7 +55,7 @@ class Allowed(NamedTuple):
 def everything() -> list[Feature]:
     """All that a topology may need of the kernel."""
     links = [*features.links(), TUN, features.VLANS]
-    return [*links, *features.qdiscs(), *nft_features.features(), IPV6, TCX]
+    return [*links, *features.qdiscs(), *nft_features.features(), *routing_features.features(), IPV6, TCX]
 
 
 def wanted(desired: Desired) -> dict[Feature, list[Ref]]:

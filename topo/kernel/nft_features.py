@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from topo.errors import KernelError
-from topo.kernel.features import Feature
+from topo.kernel.feature import Feature
 from topo.kernel.nftables import Nftables
 
 NFT: Final = "nftables"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
-from collections.abc import Collection, Iterator
-from typing import Final
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from typing import Any, Final
 
-from topo.changes import DELETE, Change
-from topo.errors import Diagnostic
-from topo.facts import PROTOCOL, Desired, Fact, Ref
+from topo.facts import PROTOCOL
 from topo.kernel import rtnl
+from topo.kernel.feature import Feature
 from topo.kinds import encap
 from topo.kinds.route import RTA_DST, RTA_OIF
 from topo.kinds.rule import FRA_DSCP, FRA_PRIORITY
@@ -34,35 +33,43 @@ _NO_TABLE: Final = 250
 _NO_PRIORITY: Final = 0xFFFFFFF0
 
 
-def lacking(sock: socket.socket, changes: Collection[Change], desired: Desired) -> Iterator[Diagnostic]:
-    """One for each rule or route that the kernel cannot have."""
-    wanted = [c.desired for c in changes if c.action != DELETE and c.desired is not None]
-    rules = [fact.ref for fact in wanted if fact.ref.kind == "rule" and "dscp" in fact.attrs]
-    if rules and not _knows_dscp(sock):
-        for ref in rules:
-            yield _lacks(
-                f"has no rules by DSCP, which {ref} is", "it needs Linux 6.13; `tos` does for older ones", ref, desired
-            )
-
-    wraps: dict[str, list[Ref]] = {}
-    for fact in wanted if any(fact.ref.kind == "route" for fact in wanted) else ():
-        for words in _encapsulations(fact):
-            wraps.setdefault(words.partition(" ")[0], []).append(fact.ref)
-    for kind in _unwrapped(sock, [kind for kind in wraps if kind in encap.TYPES]):
-        for ref in wraps[kind]:
-            yield _lacks(
-                f"has no encap {kind}, which {ref} asks for",
-                f"it needs a kernel with {encap.OPTIONS[kind]}",
-                ref,
-                desired,
-            )
+ROUTING: Final = "routing"
+_DSCP: Final = Feature(
+    ROUTING,
+    "rules by DSCP",
+    "CONFIG_IP_MULTIPLE_TABLES",
+    "has no rules by DSCP, which {} is (Linux 6.13 has them; `tos` does for older ones)",
+)
 
 
-def _encapsulations(fact: Fact) -> Iterator[str]:
-    if fact.ref.kind == "route":
-        if words := fact.attrs.get("encap"):
-            yield words
-        yield from (one for hop in fact.attrs.get("nexthops") or () for one in hop[4:])
+def features() -> list[Feature]:
+    """All that rules and routes may need."""
+    return [_DSCP, *map(_encap, encap.TYPES)]
+
+
+@cache
+def _encap(kind: str) -> Feature:
+    words = f"has no encap {kind}, which {{}} asks for"
+    return Feature(ROUTING, f"encap {kind}", encap.OPTIONS[kind], words, encap.MODULES.get(kind, ()))
+
+
+def wanted(attrs: Mapping[str, Any]) -> Iterator[Feature]:
+    """What a rule or a route with these attributes needs."""
+    if "dscp" in attrs:
+        yield _DSCP
+    wrapped = [attrs["encap"]] if attrs.get("encap") else []
+    wrapped += [one for hop in attrs.get("nexthops") or () for one in hop[4:] if one]
+    for kind in dict.fromkeys(words.partition(" ")[0] for words in wrapped):
+        if kind in encap.TYPES:
+            yield _encap(kind)
+
+
+def unknown(sock: socket.socket, names: Collection[str]) -> Iterator[str]:
+    """The names of those features that the kernel has not, nor a module for, which asking loads."""
+    if _DSCP.name in names and not _knows_dscp(sock):
+        yield _DSCP.name
+    kinds = [kind for kind in encap.TYPES if _encap(kind).name in names]
+    yield from (_encap(kind).name for kind in _unwrapped(sock, kinds))
 
 
 def _unwrapped(sock: socket.socket, kinds: list[str]) -> Iterator[str]:
@@ -77,10 +84,6 @@ def _unwrapped(sock: socket.socket, kinds: list[str]) -> Iterator[str]:
     for refusal in rtnl.send(sock, asked) if asked else ():
         if refusal.errno == errno.EOPNOTSUPP:
             yield kinds[refusal.seq]
-
-
-def _lacks(words: str, hint: str, ref: Ref, desired: Desired) -> Diagnostic:
-    return Diagnostic(f"this kernel ({os.uname().release}) {words}", path=desired.paths.get(ref, ""), hint=hint)
 
 
 def _knows_dscp(sock: socket.socket) -> bool:

@@ -21,6 +21,8 @@ OPTIONS: Final = {
     "seg6": "CONFIG_IPV6_SEG6_LWTUNNEL",
     "seg6local": "CONFIG_IPV6_SEG6_LWTUNNEL",
 }
+MODULES: Final = {"mpls": ("rtnl-lwt-MPLS",), "seg6": ("rtnl-lwt-SEG6",), "seg6local": ("rtnl-lwt-SEG6LOCAL",)}
+"""What the kernel asks modprobe(8) for (lwtunnel_valid_encap_type); the others are built in."""
 MODES: Final = ("inline", "encap", "l2encap", "encap.red", "l2encap.red")  # SEG6_IPTUN_MODE_*
 ACTIONS: Final = {  # SEG6_LOCAL_ACTION_*
     "End": 1, "End.X": 2, "End.T": 3, "End.DX6": 5, "End.DX4": 6, "End.DT6": 7, "End.DT4": 8, "End.DT46": 16,
