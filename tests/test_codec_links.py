@@ -135,11 +135,14 @@ PORT_NAMES = {
     "learning": "IFLA_BRPORT_LEARNING",
     "flood": "IFLA_BRPORT_UNICAST_FLOOD",
     "proxy_arp": "IFLA_BRPORT_PROXYARP",
+    "mcast_router": "IFLA_BRPORT_MULTICAST_ROUTER",
     "mcast_flood": "IFLA_BRPORT_MCAST_FLOOD",
     "mcast_to_unicast": "IFLA_BRPORT_MCAST_TO_UCAST",
+    "vlan_tunnel": "IFLA_BRPORT_VLAN_TUNNEL",
     "bcast_flood": "IFLA_BRPORT_BCAST_FLOOD",
     "neigh_suppress": "IFLA_BRPORT_NEIGH_SUPPRESS",
     "isolated": "IFLA_BRPORT_ISOLATED",
+    "locked": "IFLA_BRPORT_LOCKED",
 }
 
 
@@ -227,6 +230,7 @@ OWN_ATTRS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 PORT_ATTRS = {name: st.booleans() for name in PORT_NAMES} | {
     "cost": st.integers(1, 65535),
     "priority": st.integers(0, 63),
+    "mcast_router": st.integers(0, 2),
 }
 
 
@@ -361,7 +365,7 @@ def test_a_tap_is_made_by_its_driver_and_then_set() -> None:
     assert setting() == Rtnl("web", RTM_NEWLINK, 0, pyroute2_body(env.index("web", "tap0"), attrs, up=True))
 
 
-@pytest.mark.parametrize("attrs", [{}, {"kind": "macsec"}])
+@pytest.mark.parametrize("attrs", [{}, {"kind": "team"}])
 def test_what_cannot_be_made_says_so(attrs: dict[str, Any]) -> None:
     fact = Fact(link(HOST, "eth0"), attrs)
     with pytest.raises(KernelError):

@@ -103,6 +103,7 @@ def test_address_bytes(wanted: Fact, verb: str) -> None:
         [
             ("IFA_LOCAL", ip if v4 else None),
             ("IFA_ADDRESS", ip),
+            ("IFA_RT_PRIORITY", 256 if verb == UPDATE and not v4 else None),  # what it has where none is stated
             ("IFA_PROTO", PROTOCOL if making else None),
         ],
         family=2 if v4 else 10,
@@ -159,7 +160,8 @@ def test_address_decoding_agrees(
     assert live.attrs["_flags"] == message.get_attr("IFA_FLAGS") & 0x712
     if not flags & 0x80:
         info = message.get_attr("IFA_CACHEINFO")
-        assert live.attrs["_lifetime"] == (info["ifa_preferred"], info["ifa_valid"])
+        preferred = 0 if flags & 0x20 else info["ifa_preferred"]  # deprecated
+        assert live.attrs["_lifetime"] == (preferred, info["ifa_valid"])
     if version == 4:
         assert live.attrs["_broadcast"] == message.get_attr("IFA_BROADCAST")
         assert live.attrs["_label"] == message.get_attr("IFA_LABEL")

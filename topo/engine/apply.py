@@ -102,15 +102,16 @@ def prepare(
         previous = rehome.stated(previous, homes) if previous else None
         restore = rehome.originals(restore, homes)
     was = record.impaired if record else {}
+    wearing = was if impaired is None else impaired
     only = None if impaired is None else frozenset(was.keys() | impaired.keys())
-    wanted_as_before = previous is desired and impaired is None
-    desired, worn = impair.over(desired, was if impaired is None else impaired)
-    if was:
-        previous = desired if wanted_as_before else impair.over(previous, was)[0] if previous else None
+    as_before = previous is stated and wearing == was
+    desired, worn = impair.over(desired, wearing)
+    if was and previous is not None:
+        previous = impair.over(previous, was)[0]
     live = kernel.read(desired, previous)
     heirs = {ref: (name, restore.pop(ref)) for ref, name in known.heirs(desired, restore, previous).items()}
     wanted = resolve(desired, live, restore)
-    previous = wanted if previous is stated and not desired.take_over else previous
+    previous = wanted if as_before and not desired.take_over else previous
     try:
         changes = diff(wanted, live, previous, adopt, restore)
     except OwnershipError as error:
