@@ -16,7 +16,14 @@ ROOT: Final = Path(__file__).parents[2]
 DATA: Final = ROOT / "docs/kernels.json"
 PAGE: Final = ROOT / "docs/kernels.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
-_GROUPS: Final = {"link": "kind", "bridge": "bridges", "qdisc": "shaping", "nftables": "nftables", "routing": "routing", "other": ""}
+_GROUPS: Final = {
+    "link": "kind",
+    "bridge": "bridges",
+    "qdisc": "shaping",
+    "nftables": "nftables",
+    "routing": "routing",
+    "other": "",
+}
 _SIGNS: Final = {"yes": "yes", "module": "module", "no": "-", "unknown": "?"}
 
 Told = dict[str, dict[str, str]]
