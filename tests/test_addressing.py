@@ -120,9 +120,9 @@ def test_a_hundred_thousand_are_taken_fast() -> None:
     pool = Pool("10.0.0.0/8")
     for number in range(2, 100_000, 2):
         pool.reserve(address_text((10 << 24) + number, 32))
-    start = time.perf_counter()
+    start = time.process_time()
     taken = [pool.take() for _ in range(100_000)]
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
     assert len(set(taken)) == 100_000 and taken[:2] == ["10.0.0.1/8", "10.0.0.3/8"]
 
 

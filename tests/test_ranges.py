@@ -54,11 +54,11 @@ def test_expands(text: str, names: list[str]) -> None:
 )
 def test_refuses(text: str, message: str) -> None:
     assert is_range(text)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ValueError) as caught:
         expand(text)
     assert message in str(caught.value)
-    assert time.perf_counter() - start < 0.5  # refused before anything is built
+    assert time.process_time() - start < 0.5  # refused before anything is built
 
 
 def test_refuses_more_digits_than_python_converts() -> None:

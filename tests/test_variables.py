@@ -197,10 +197,10 @@ def test_files_without_variables_pay_nothing(monkeypatch: pytest.MonkeyPatch) ->
 def test_many_variables_are_put_in_fast() -> None:
     entry = "  - {{to: '10.${{A}}.{0}.0/24', dev: '${{D}}', mtu: '${{M}}'}}\n"
     routes = "".join(entry.format(number % 256) for number in range(10_000))
-    start = time.perf_counter()
+    start = time.process_time()
     document = loads_document(f"topology: t\nvars: {{A: 1, D: eth0, M: 1400}}\nroutes:\n{routes}")
     assert document["routes"][-1] == {"to": "10.1.15.0/24", "dev": "eth0", "mtu": 1400}
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_an_editor_takes_variables_for_what_they_stand_for() -> None:

