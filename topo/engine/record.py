@@ -17,6 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
+from pydantic_core import from_json, to_json
+
 from topo.errors import KernelError, UnsupportedError
 from topo.facts import Fact, Ref
 from topo.planning.plan import fact_from_json, fact_to_json
@@ -60,7 +62,7 @@ class Written(dict[str, Any]):
 
     __slots__ = ("text",)
 
-    def __init__(self, document: Mapping[str, Any], text: str = "") -> None:
+    def __init__(self, document: Mapping[str, Any], text: bytes = b"") -> None:
         super().__init__(document)
         self.text = text or _json(document)
 
@@ -131,12 +133,12 @@ def _parsed(text: bytes) -> Any:
     lines = text.split(b"\n")  # no text in JSON has one
     starts = [f'"{name}":'.encode() for name in _DOCUMENTS]
     if len(lines) != 3 or not all(map(bytes.startswith, lines[1:], starts)):
-        return json.loads(text)
-    data = json.loads(lines[0][:-1] + b"}")
+        return _from_text(text)
+    data = _from_text(lines[0][:-1] + b"}")
     for name, line, start in zip(_DOCUMENTS, lines[1:], starts, strict=True):
         own = line[len(start) : -1]
-        document = json.loads(own)
-        data[name] = Written(document, own.decode()) if isinstance(document, dict) else document
+        document = _from_text(own)
+        data[name] = Written(document, own) if isinstance(document, dict) else document
     return data
 
 
@@ -178,14 +180,26 @@ def save(record: Record) -> None:
         "impaired": [fact_to_json(fact) for fact in record.impaired.values()],
     }
     documents = (
-        f',\n"{name}":{document.text if isinstance(document, Written) else _json(document)}'
+        b',\n"%s":%s' % (name.encode(), document.text if isinstance(document, Written) else _json(document))
         for name, document in zip(_DOCUMENTS, (record.applied, record.pending), strict=True)
     )
-    _write(DIRECTORY / f"{record.topology}.json", "".join([_json(data)[:-1], *documents, "}"]))
+    _write(DIRECTORY / f"{record.topology}.json", b"".join([_json(data)[:-1], *documents, b"}"]))
 
 
-def _json(data: Any) -> str:
-    return json.dumps(data, separators=(",", ":"))  # dump would encode in Python, ten times slower
+def _json(data: Any) -> bytes:
+    """`data` as JSON without a line break: three times as fast as json's, which knows lone surrogates besides."""
+    try:
+        return to_json(data)
+    except ValueError:
+        return json.dumps(data, separators=(",", ":")).encode()
+
+
+def _from_text(text: bytes) -> Any:
+    """Raises ValueError, RecursionError."""
+    try:
+        return from_json(text, cache_strings="keys")
+    except ValueError:
+        return json.loads(text)
 
 
 def write(final: Path, data: dict[str, Any]) -> None:
@@ -193,12 +207,12 @@ def write(final: Path, data: dict[str, Any]) -> None:
     _write(final, _json(data))
 
 
-def _write(final: Path, text: str) -> None:
+def _write(final: Path, text: bytes) -> None:
     prepare()
     draft = _draft(final)
     try:
         fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
+        with open(fd, "wb") as file:
             file.write(text)
             file.flush()
             os.fsync(fd)

@@ -44,9 +44,11 @@ def is_in(ref: Ref, where: Touched) -> bool:
 def within(desired: Desired, where: Touched) -> Desired:
     """What is stated of what is touched."""
     nothing: frozenset[str] = frozenset()
+    some = [kinds for kinds in where.values() if kinds is not None]
+    any_of = nothing.union(*some) if len(some) == len(where) else None  # most of many thousands are not
     facts = {
         ref: fact
         for ref, fact in desired.facts.items()
-        if (kinds := where.get(ref[1], nothing)) is None or ref[0] in kinds
+        if (any_of is None or ref[0] in any_of) and ((kinds := where.get(ref[1], nothing)) is None or ref[0] in kinds)
     }
     return desired._replace(facts=facts, external=frozenset(ref for ref in desired.external if ref.ns in where))
