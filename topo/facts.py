@@ -58,6 +58,57 @@ class Fact(NamedTuple):
 
 Facts = dict[Ref, Fact]
 
+LONG: Final = frozenset({"fdb", "neighbour", "route"})
+"""Kinds of which one namespace can have many thousands."""
+
+
+class Parts(NamedTuple):
+    """Facts apart: `few`, all that are of no `LONG` kind, and these by kind and namespace."""
+
+    few: Facts
+    tables: Mapping[tuple[str, str], Sequence[Fact]]
+
+
+class Stated(Facts):
+    """Facts that no one changes any more: they are taken apart once."""
+
+    __slots__ = ("_parts",)
+
+    def parts(self) -> Parts:
+        try:
+            return self._parts
+        except AttributeError:
+            self._parts: Parts = _parts(self)
+            return self._parts
+
+
+def parts(facts: Facts) -> Parts:
+    """Whoever looks for facts of other kinds than `LONG` need not walk over the thousands of these."""
+    return facts.parts() if isinstance(facts, Stated) else _parts(facts)
+
+
+def altered(facts: Facts, few: Facts) -> Stated:
+    """`facts` with these, which are of no `LONG` kind, in place of those of the same names, or beside them."""
+    found = Stated({**facts, **few})
+    if isinstance(facts, Stated):
+        before = facts.parts()
+        found._parts = Parts({**before.few, **few}, before.tables)
+    return found
+
+
+def _parts(facts: Facts) -> Parts:
+    tables: dict[tuple[str, str], list[Fact]] = {}
+    for kind in LONG:
+        found = [fact for ref, fact in facts.items() if ref[0] == kind]
+        spaces = {fact[0][1] for fact in found}
+        if len(spaces) == 1:
+            tables[kind, spaces.pop()] = found
+            continue
+        for fact in found:
+            tables.setdefault((kind, fact[0][1]), []).append(fact)
+    few = {ref: fact for ref, fact in facts.items() if ref[0] not in LONG} if tables else facts
+    return Parts(few, tables)
+
 
 def mark(topology: str) -> int:
     """The link group (IFLA_GROUP) that marks what `topology` owns: 0x70000000 to 0x7fffffff."""

@@ -286,18 +286,20 @@ class _Run:
         """Read again the namespaces in which something was changed, of them the tables that can be other than they were,
         also for what is no longer stated; what still differs is an error, and the run is undone."""
         state = self.state
-        before = state.previous
-        if not self.destroying:
-            before = known.together(before, state.desired) if before and before is not state.desired else state.desired
-        desired, restore = state.desired, self.restore
+        desired, before, restore = state.desired, state.previous, self.restore
         where = {} if self.destroying else touched(state.plan.changes)
         links = None in where.values()
         everywhere = links and where.keys() >= {ref.ns for ref in desired.facts}
-        if self.destroying or desired.take_over or (links and desired.underlay_mtu) or everywhere:
+        whole = self.destroying or desired.take_over or (links and desired.underlay_mtu) or everywhere
+        if not whole:
+            before = within(before, where) if before and before is not desired else None
+            desired = within(desired, where)
+        if not self.destroying:
+            before = known.together(before, desired) if before and before is not desired else desired
+        if whole:
             live = self.kernel.read(desired, before)
             desired = resolve(desired, live, restore)
         else:
-            desired, before = within(desired, where), before and within(before, where)
             live = self.kernel.reread(state.live, where, desired, before)
             restore = {ref: fact for ref, fact in restore.items() if is_in(ref, where)}
         left = diff(desired, live, before, False, restore)

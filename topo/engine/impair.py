@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from topo.errors import Diagnostic, InputError
-from topo.facts import Desired, Fact, Ref, link
+from topo.facts import Desired, Fact, Ref, altered, link
 from topo.file import yaml
 from topo.file.explaining import hint, message
 from topo.file.yaml import Source
@@ -22,7 +22,7 @@ from topo.file.yaml import Source
 def over(desired: Desired, impaired: Mapping[Ref, Fact]) -> tuple[Desired, Mapping[Ref, Fact]]:
     """`desired` with the impairments of the interfaces that it has, and these."""
     there = {ref: fact for ref, fact in impaired.items() if link(ref.ns, ref.key[0]) in desired.facts}
-    return (desired._replace(facts={**desired.facts, **there}), there) if there else (desired, {})
+    return (desired._replace(facts=altered(desired.facts, there)), there) if there else (desired, {})
 
 
 def shaped(desired: Desired, ns: str, ifname: str, words: Mapping[str, str]) -> Fact:

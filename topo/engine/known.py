@@ -9,7 +9,7 @@ from typing import Any
 from topo.engine import record as records
 from topo.engine.record import DamagedError, Record
 from topo.errors import InputError, TopoError
-from topo.facts import HOST, Desired, Facts, Ref, namespace
+from topo.facts import HOST, Desired, Facts, Ref, namespace, parts
 from topo.file.earlier import other_version
 from topo.file.lowering import lower
 from topo.file.model import Topology
@@ -139,5 +139,9 @@ def unrecorded(doubtful: Desired) -> Desired:
 
 def touches_host(desired: Desired | None) -> bool:
     """Whether a run of this could meet another topology's: in the host's namespace, or in one that others made."""
-    facts = desired.facts.items() if desired else ()
-    return any(ref.ns == HOST or (ref.kind == "namespace" and "from" in fact.attrs) for ref, fact in facts)
+    if desired is None:
+        return False
+    few, tables = parts(desired.facts)
+    return any(ns == HOST for _, ns in tables) or any(
+        ref.ns == HOST or (ref.kind == "namespace" and "from" in fact.attrs) for ref, fact in few.items()
+    )

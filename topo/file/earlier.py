@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from topo.errors import TopoError
-from topo.facts import HOST, Desired, Fact, Facts, Ref, link
+from topo.facts import HOST, Desired, Fact, Facts, Ref, Stated, link
 from topo.file import edited, model, ranges
 from topo.file.devices import Common
 from topo.file.scope import Scope
@@ -29,7 +29,8 @@ def other_version(desired: Desired, document: dict[str, Any]) -> Desired | None:
     mine, theirs = dict(desired.document), dict(document)
     if mine.keys() == theirs.keys() and all(mine[name] == theirs[name] for name in mine.keys() - _EDITED):
         facts = dict(desired.facts)
-        return desired._replace(facts=facts, document=document) if edited.settle(facts, mine, theirs) else None
+        told = edited.settle(facts, mine, theirs)
+        return desired._replace(facts=Stated(facts), document=document) if told else None
     differ = _differing(mine.pop("links", ()), theirs.pop("links", ()))
     if mine != theirs or not differ:
         return None

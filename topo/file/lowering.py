@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from topo.facts import OWN, Check, Desired, Fact, Ref
+from topo.facts import OWN, Check, Desired, Fact, Ref, Stated
 from topo.file import semantics
 from topo.file.devices import declare_devices, lower_bridge, lower_vxlan
 from topo.file.interfaces import lower_interface
@@ -53,7 +53,7 @@ def lower(topology: Topology) -> Desired:
     scope.problems.check()
     return Desired(
         name=topology.topology,
-        facts=scope.facts,
+        facts=Stated(scope.facts),
         external=frozenset(scope.external),
         take_over=scope.take_over,
         underlay_mtu=scope.underlay_mtu,

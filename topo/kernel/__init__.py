@@ -13,7 +13,7 @@ from typing import Self
 
 from topo.changes import Change, Op
 from topo.errors import KernelError
-from topo.facts import HOST, Desired, Live
+from topo.facts import HOST, Desired, Live, parts
 from topo.kernel import foreign_drops, netns, still_forwarding
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.reader import Reader
@@ -90,7 +90,7 @@ class Kernel:
     def inodes(self, desired: Desired) -> dict[str, int]:
         """The identity of each namespace of the topology that is open, by every name that the file has for it."""
         found = {}
-        for ref, fact in desired.facts.items():
+        for ref, fact in parts(desired.facts).few.items():
             if ref.kind == "namespace":
                 space = self._spaces.open.get((fact.attrs.get("from") or {}).get("share", ref.ns))
                 if space is not None:

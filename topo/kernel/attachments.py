@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from topo.errors import InputError
-from topo.facts import Desired, former, lasting, namespace
+from topo.facts import Desired, former, lasting, namespace, parts
 from topo.kernel import netns
 from topo.kernel.sources import open_source
 
@@ -135,6 +135,6 @@ def _sources_of(stated: Desired) -> dict[str, Source]:
     """The `from` of each namespace that is attached."""
     return {
         ref.ns: source
-        for ref, fact in stated.facts.items()
+        for ref, fact in parts(stated.facts).few.items()
         if ref.kind == "namespace" and (source := fact.attrs.get("from"))
     }

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from topo.errors import KernelError
-from topo.facts import HOST, Desired, Fact, Ref, link
+from topo.facts import HOST, Desired, Fact, Ref, link, parts
 from topo.kernel import rtnl, sysctl
 from topo.kernel.nft_chains import NftChains
 from topo.kernel.spaces import Spaces
@@ -45,7 +45,10 @@ def warnings(spaces: Spaces, desired: Desired) -> list[str]:
     found: list[str] = []
     if not desired.facts:
         return found
-    for ns in [HOST, *(ref.ns for ref, fact in desired.facts.items() if ref.kind == "namespace" and _others(fact))]:
+    for ns in [
+        HOST,
+        *(ref.ns for ref, fact in parts(desired.facts).few.items() if ref.kind == "namespace" and _others(fact)),
+    ]:
         if ns in spaces.open:
             try:
                 with spaces.away():

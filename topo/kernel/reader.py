@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from topo.errors import Diagnostic, InputError
-from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, Thought, former, mark, namespace
+from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, Thought, former, mark, namespace, parts
 from topo.kernel import entries, netconf, netns, nftables, rtnl, sysctl, tables, wireguard
 from topo.kernel.joining import drop_own_entries, join_links
 from topo.kernel.spaces import Space, Spaces
@@ -31,7 +31,6 @@ from topo.wire import (
     TCMSG,
 )
 
-_LONG: Final = frozenset(name for name, kind in KINDS.items() if kind.decode_alike)
 _ONE_BY_ONE: Final = frozenset({"sysctl", "nft", "shaping"})
 _FEW: Final = 256  # so many foreign links are decoded all the same: a plan can then say what goes down with what
 _INDEX: Final = struct.Struct("=4xi").unpack_from  # of ifinfomsg, ifaddrmsg, ndmsg alike
@@ -79,11 +78,14 @@ class Reader:
         # A fact that is as it is thought to be stands for what is there. Not where the marks are all that is known,
         # or where what a NIC had is told from what its bridge has by who made it.
         self._thinks = previous is not None and not any(source.take_over for source in sources if source)
-        self._thought: dict[tuple[str, str], list[Fact]] = {}
-        self._missing: list[Ref] = []  # of what is desired, but for what was found as it is thought to be
-        self._want(self._grouped(desired.facts))
-        if previous is not None and previous is not desired and not previous.facts.keys() <= desired.facts.keys():
-            self._want(previous.facts)
+        few, tables = parts(desired.facts)
+        self._thought = dict(tables)
+        self._missing = list(few)  # of what is desired, but for what was found as it is thought to be
+        self._want_of(few, tables)
+        if previous is not None and previous is not desired:
+            others, more = parts(previous.facts)
+            if not (others.keys() <= few.keys() and more.keys() <= tables.keys()):
+                self._want_of(others, more)
         for source in sources:
             self._want((*source.external, *source.take_over.values()) if source else ())
         self._own: dict[str, bool] = {}  # see _owned
@@ -91,20 +93,8 @@ class Reader:
         for name in spaces.attachments.formers():  # what bears the mark is of concern though nothing else is known
             self.wants.setdefault(name, Wants(set(), set(), [], []))
 
-    def _grouped(self, facts: Facts) -> Iterable[Ref]:
-        """Take the entries of long tables apart, by kind and namespace; the refs of all else, and one of each of these."""
-        groups: dict[tuple[str, str], list[Fact]] = {}
-        rest: list[Ref] = []
-        for ref, fact in facts.items():
-            if ref[0] not in _LONG:
-                rest.append(ref)
-            elif (group := groups.get(ref[:2])) is None:
-                groups[ref[:2]] = [fact]
-            else:
-                group.append(fact)
-        self._thought = groups
-        self._missing = list(rest)
-        return [*rest, *(group[0][0] for group in groups.values())]
+    def _want_of(self, few: Facts, tables: Mapping[tuple[str, str], Sequence[Fact]]) -> None:
+        self._want((*few, *(table[0][0] for table in tables.values())))
 
     def _want(self, refs: Iterable[Ref]) -> None:
         """Note what has to be read for these. Entries of a table want no more than that it is read."""

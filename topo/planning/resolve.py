@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from topo.facts import Desired, Fact, Facts, Live, Ref, link
+from topo.facts import Desired, Fact, Facts, Live, Ref, altered, link
 from topo.planning.underlay import take_over
 
 _ETHERNET_MTU: Final = 1500
@@ -18,14 +18,16 @@ def resolve(desired: Desired, live: Live, restore: Facts | None = None) -> Desir
     """
     if not desired.take_over and not desired.underlay_mtu:
         return desired
-    facts = dict(desired.facts)
-    for bridge, nic in desired.take_over.items():
-        take_over(facts, live, restore or {}, bridge, nic)
-    mtus = _Mtus(facts, live, desired.underlay_mtu)
+    facts = desired.facts
+    if desired.take_over:
+        facts = dict(facts)
+        for bridge, nic in desired.take_over.items():
+            take_over(facts, live, restore or {}, bridge, nic)
+    mtus, links = _Mtus(facts, live, desired.underlay_mtu), {}
     for ref in desired.underlay_mtu:
         if ref in facts and (mtu := mtus.of(ref)) is not None:
-            facts[ref] = _with(facts[ref], {"mtu": mtu})
-    return desired._replace(facts=facts)
+            links[ref] = _with(facts[ref], {"mtu": mtu})
+    return desired._replace(facts=altered(facts, links))
 
 
 def _with(fact: Fact, attrs: Mapping[str, Any]) -> Fact:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from topo.changes import UPDATE, Change
-from topo.facts import Desired, Ref
+from topo.facts import Desired, Ref, Stated, parts
 
 Touched = Mapping[str, frozenset[str] | None]
 """By namespace the kinds of facts that can have changed; None for all."""
@@ -43,12 +43,9 @@ def is_in(ref: Ref, where: Touched) -> bool:
 
 def within(desired: Desired, where: Touched) -> Desired:
     """What is stated of what is touched."""
-    nothing: frozenset[str] = frozenset()
-    some = [kinds for kinds in where.values() if kinds is not None]
-    any_of = nothing.union(*some) if len(some) == len(where) else None  # most of many thousands are not
-    facts = {
-        ref: fact
-        for ref, fact in desired.facts.items()
-        if (any_of is None or ref[0] in any_of) and ((kinds := where.get(ref[1], nothing)) is None or ref[0] in kinds)
-    }
+    few, tables = parts(desired.facts)
+    facts = Stated({ref: fact for ref, fact in few.items() if is_in(ref, where)})
+    for place, table in tables.items():
+        if is_in(Ref(*place), where):
+            facts.update((fact[0], fact) for fact in table)
     return desired._replace(facts=facts, external=frozenset(ref for ref in desired.external if ref.ns in where))
