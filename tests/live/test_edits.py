@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sandbox.host import Host
+from sandbox.leaks import RECORD
 
 STAR = """
 topology: edit
@@ -374,3 +375,13 @@ def test_an_mtu_that_a_bridge_has_by_its_ports_already(host: Host) -> None:
     lab.apply(text)
     assert host.link("host", "br0")["mtu"] == 1400
     lab.destroy()
+
+
+def test_destroyed_by_another_version_of_the_file_when_the_record_is_lost(host: Host) -> None:
+    """The marks lead to what only the file that was applied names."""
+    result = host.topo("apply", host.file("topology: edit\nnamespaces: {b: {}}\nlinks: [[h0, b:eth0]]\n"))
+    assert result.code == 0, result.text
+    (RECORD / "edit.json").unlink()
+    result = host.topo("destroy", host.file("topology: edit\nnamespaces: {a: {}}\n"))
+    assert result.code == 0 and not host.namespaces(), result.text
+    assert "does not exist" in host.refusal("ip link show h0")

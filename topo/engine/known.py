@@ -132,9 +132,12 @@ def _makes(stated: Desired | None, ns: str) -> bool:
 
 
 def unrecorded(doubtful: Desired) -> Desired:
-    """Of what a file states, that which bears topo's number or name where it was applied: safe to take for ours."""
+    """Of what a file states, that which bears topo's number or name where it was applied: safe to take for ours. Without
+    its document, as what was applied may have been another one."""
     kinds = BY_PROTOCOL | {"namespace", "nft", "link"}
-    return doubtful._replace(facts={ref: fact for ref, fact in doubtful.facts.items() if ref.kind in kinds})
+    return doubtful._replace(
+        facts={ref: fact for ref, fact in doubtful.facts.items() if ref.kind in kinds}, document={}
+    )
 
 
 def touches_host(desired: Desired | None) -> bool:

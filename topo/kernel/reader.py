@@ -77,6 +77,7 @@ class Reader:
         sources = (desired,) if previous is desired else (previous, desired)
         # A fact that is as it is thought to be stands for what is there. Not where the marks are all that is known,
         # or where what a NIC had is told from what its bridge has by who made it.
+        self._recorded = previous is not None and bool(previous.document)  # else by the marks, wherever they are
         self._thinks = previous is not None and not any(source.take_over for source in sources if source)
         few, tables = parts(desired.facts)
         self._thought = dict(tables)
@@ -154,7 +155,7 @@ class Reader:
         wrong += self._twice(found, sources)
         if wrong:
             raise InputError(wrong)
-        if self.previous is None and self.only is None:
+        if not self._recorded and self.only is None:
             found += self._marked({*found, *self.wants})
         return found
 
@@ -328,7 +329,7 @@ class Reader:
                 kinds.add("wireguard")
         if self._hands_over(name):
             kinds.add("neighbour")
-        if name == HOST and self.previous is None:
+        if name == HOST and not self._recorded:
             kinds.add("nft")
         return kinds
 
