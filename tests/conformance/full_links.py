@@ -60,6 +60,7 @@ def _macsec(ns: str) -> Case:
     flags = {name: each(name, False, True, also={"send_sci": False})[name] for name in ("end_station", "scb")}
     own = {
         **each("parent", (ns, "u0"), (ns, "u5")),
+        **each("mtu", 1400, 1300, 1468),  # 32 bytes less than the device below has
         **each("port", 1, 7),
         **each("cipher", "gcm-aes-128", "gcm-aes-256"),
         **each("encrypt", False, True),
@@ -75,6 +76,7 @@ def _macsec(ns: str) -> Case:
     words |= {"encodingsa": "encodingsa 2", "send_sci": "send_sci off", "replay": "replay on window 5"}
     words |= {"end_station": "end_station on", "scb": "scb on", "window": "replay on window 5"}
     by_hand = {
+        "mtu": ("ip link set c0 mtu 1350",),
         "parent": again("link u5 type macsec"),
         "port": again("link u0 type macsec port 9"),
         "cipher": again("link u0 type macsec cipher gcm-aes-256"),

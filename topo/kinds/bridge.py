@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, Final
 
 from topo.facts import Fact
@@ -10,6 +11,7 @@ from topo.kinds.kind import LinkKind, Ports, View
 from topo.wire import BE16, BOOL, U8, U16, U32, U64, Attr, Format, named
 
 # IFLA_BR_* in linux/if_link.h. Times are in centiseconds (USER_HZ).
+_MOST_MTU: Final = 65535
 _IFLA_BR_VLAN_PROTOCOL: Final = 8
 _STP: Final = Format(lambda on: U32.pack(1 if on else 0), lambda data: U32.unpack(data) != 0)  # 2: by a daemon
 
@@ -22,6 +24,18 @@ def some_mac() -> str:
     """
     first, *rest = os.urandom(6)
     return bytes([first & 0xFC | 0x02, *rest]).hex(":")
+
+
+def at_first(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a bridge needs to be told so that it keeps its own and does not take after its ports.
+
+    A MAC address; and another MTU than its own, which it keeps only once it was *changed* by hand (br_change_mtu), and
+    may by its ports have come to already.
+    """
+    told = {"mac": some_mac(), **attrs}
+    if mtu := told.get("mtu"):
+        told["mtu"] = mtu + 1 if mtu < _MOST_MTU else mtu - 1
+    return told
 
 
 def refuses(_: Fact, port: Fact) -> str:
@@ -43,6 +57,8 @@ BRIDGE = LinkKind(
     ports=Ports(refuses=refuses),
     decode_extra=decode_extra,
     follows="ports",
+    at_first=at_first,
+    mtu_again=True,
     data=(
         Attr("forward_delay", 1, U32, 1500),
         Attr("hello_time", 2, U32, 200),

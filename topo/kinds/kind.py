@@ -164,6 +164,8 @@ class LinkKind(NamedTuple):
     `requires`, `claims`: as in Kind, beside those of every link.
     `ports`: what other links are to it as their master; None where it takes none.
     `pair`: of one that comes in pairs, which are entries of `links`.
+    `at_first(attrs)`: what it is told at first of these; whatever of the MTU is other than stated, it is told before that.
+    `mtu_again`: the driver heeds no MTU as it makes one: it is told afterwards.
     `over`: the attributes that name links which it takes by itself, as the kernel makes it: these are told of no master.
     """
 
@@ -191,6 +193,8 @@ class LinkKind(NamedTuple):
     claims: Callable[[Fact], Iterable[tuple[Any, ...]]] = nothing
     ports: Ports | None = None
     pair: Pair | None = None
+    at_first: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda attrs: attrs
+    mtu_again: bool = False
     over: tuple[str, ...] = ()
 
     @property

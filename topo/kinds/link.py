@@ -16,7 +16,6 @@ from typing import Any
 from topo.changes import CREATE, DELETE, OWNER, Env, Op, Request, Rtnl
 from topo.errors import KernelError
 from topo.facts import HOST, OWN, Fact, Ref, link, namespace
-from topo.kinds.bridge import some_mac
 from topo.kinds.ifla import (
     IFLA_ADDRESS,
     IFLA_GROUP,
@@ -44,7 +43,6 @@ __all__ = ["LINK", "leads"]
 
 Requests = Sequence[Request | Callable[[], Request]]
 
-_MOST_MTU = 65535
 _AT_ONCE = ("mac", "mtu", "txqueuelen")  # of both ends of a veth pair, in the message that makes it
 
 
@@ -115,7 +113,7 @@ def _create_aside(make: Request, fact: Fact, env: Env) -> Requests:
 
 def _first(kind: LinkKind, fact: Fact, env: Env, home: str) -> bytes:
     """What one end of a new link brings along: its name, its own settings, its mark and its namespace."""
-    attrs = _of_bridge(fact) if kind.name == "bridge" else fact.attrs
+    attrs = kind.at_first(fact.attrs)
     parts = [attr_str(IFLA_IFNAME, fact.ref.key[0]), *_settings(attrs, _AT_ONCE), _mark(fact, env)]
     if kind.one_queue:
         parts.append(ONE_QUEUE)
@@ -127,7 +125,7 @@ def _first(kind: LinkKind, fact: Fact, env: Env, home: str) -> bytes:
 def _afterwards(kind: LinkKind, fact: Fact, index: int, env: Env) -> Iterator[Request | Callable[[], Request]]:
     """What the kernel does not take in the message that makes a link."""
     parts = _alias(fact)
-    if kind.name == "bridge" and "mtu" in fact.attrs:
+    if kind.mtu_again and "mtu" in fact.attrs:
         parts = attr_u32(IFLA_MTU, fact.attrs["mtu"]) + parts
     if parts:
         yield Rtnl(fact.ref.ns, RTM_NEWLINK, 0, body(index, parts))
@@ -159,17 +157,6 @@ def _ports(fact: Fact | None) -> Ports | None:
     return kind.ports if kind else None
 
 
-def _of_bridge(fact: Fact) -> dict[str, Any]:
-    """What a bridge needs to be told so that it keeps its own and does not take after its ports.
-
-    A MAC address; and another MTU than its own, which it keeps only once it was *changed* by hand (br_change_mtu).
-    """
-    attrs = {"mac": some_mac(), **fact.attrs}
-    if mtu := attrs.get("mtu"):
-        attrs["mtu"] = mtu + 1 if mtu < _MOST_MTU else mtu - 1
-    return attrs
-
-
 # Changing
 
 
@@ -191,9 +178,11 @@ def _update(new: Fact, old: Fact | None, names: Collection[str], env: Env) -> Re
         parts += _settings(new.attrs, ("mtu",))  # which the driver else works out anew
     parts.append(info)
     up = bool(new.attrs["up"]) if "up" in names else None
-    # Another one first: a bridge keeps what is a change to it, and may by its ports have come to this very one.
-    told = "mtu" in names and old is not None and old.attrs.get("kind") == "bridge"
-    first = [Rtnl(ns, RTM_NEWLINK, 0, body(index, attr_u32(IFLA_MTU, _of_bridge(new)["mtu"])))] if told else []
+    kind = LINK_KINDS.get(old.attrs.get("kind", "")) if old and "mtu" in names else None
+    mtu: int | None = kind.at_first(new.attrs)["mtu"] if kind else None
+    first = []
+    if mtu is not None and mtu != new.attrs["mtu"]:
+        first.append(Rtnl(ns, RTM_NEWLINK, 0, body(index, attr_u32(IFLA_MTU, mtu))))
     if "master" in names:
         return [*first, *_moved(new, old, Rtnl(ns, RTM_NEWLINK, 0, body(index, *parts, up=up)), up, env)]
     return [*first, Rtnl(ns, RTM_NEWLINK, 0, body(index, *parts, up=up))] if up is not None or any(parts) else []

@@ -116,6 +116,7 @@ MACSEC = LinkKind(
     below="parent",
     home=home,
     mtu=None,
+    mtu_again=True,  # macsec_newlink: that of the device below, less 32 bytes, whatever was told
     extra=extra,
     more=frozenset({"port"}),
     unstated={"port": _ONE},
