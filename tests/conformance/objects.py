@@ -45,6 +45,7 @@ def object_cases(ns: str) -> dict[str, Case]:
         "sysctl-of-the-namespace": _sysctl(ns, "net/ipv4/tcp_syncookies"),
         "tbf": _tbf(ns),
         "htb": _htb(ns),
+        "ingress": _ingress(ns),
         "netem": _netem(ns),
         "fq_codel": _fq_codel(ns),
         "cake": _cake(ns),
@@ -584,6 +585,21 @@ def _tbf(ns: str) -> Case:
             "burst": replace.format("10mbit", "60k", "50ms"),
             "latency": replace.format("10mbit", "20k", "70ms"),
         },
+    )
+
+
+def _ingress(ns: str) -> Case:
+    return Case(
+        "ingress",
+        Fact(Ref("ingress", ns, ("c0",)), {"to": "i0"}),
+        each("to", "i0", "i1"),
+        {"to": ("tc filter del dev c0 ingress",)},
+        ("tc qdisc del dev c0 ingress",),
+        (
+            *spaces(ns),
+            *a_pair(ns),
+            *(Fact(link(ns, name), {"kind": "ifb", "up": True, "master": None}) for name in ("i0", "i1")),
+        ),
     )
 
 

@@ -396,6 +396,17 @@ def _shaping(fact: Fact) -> Seen | None:
     return {"kind": "htb", **{name: float(m[1]) * _UNITS[m[2]] for name, m in found.items() if m}}
 
 
+def _ingress(fact: Fact) -> Seen | None:
+    ns, ifname = fact.ref.ns, fact.ref.key[0]
+    qdiscs = read_json(ns, "tc", "-j", "qdisc", "show", "dev", ifname, "ingress")
+    if [qdisc["kind"] for qdisc in qdiscs] != ["ingress"]:
+        return None
+    text = output(ns, "tc", "filter", "show", "dev", ifname, "ingress")  # in JSON tc leaves out what is matched
+    everything = re.findall(r"^  match 00000000/00000000 at 0$", text, re.MULTILINE)
+    ways = re.findall(r"mirred \(Egress Redirect to device (\S+)\) stolen", text)
+    return {"to": ways[0] if len(ways) == len(everything) == 1 else None}
+
+
 def _queues(kind: str, options: Seen) -> Seen:
     seen = {"kind": kind, **options}
     if kind == "fq_codel":
@@ -694,6 +705,7 @@ _WITNESSES: dict[str, Callable[[Fact], Seen | None]] = {
     "fdb": _fdb,
     "sysctl": _sysctl,
     "shaping": _shaping,
+    "ingress": _ingress,
     "nft": _nft,
     "wireguard": _wireguard,
     "wireguard_peer": _wireguard_peer,

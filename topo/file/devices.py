@@ -40,7 +40,7 @@ def _shaping(shaping: Shaping) -> dict[str, Any]:
 class Common:
     """What every interface takes, worked out once for an entry and used for all that its range expands to."""
 
-    __slots__ = ("addresses", "attrs", "gateway", "loc", "made", "shaped_at", "shaping", "sysctls")
+    __slots__ = ("addresses", "attrs", "gateway", "ingress", "loc", "made", "shaped_at", "shaping", "sysctls")
 
     def __init__(
         self,
@@ -74,6 +74,7 @@ class Common:
             self.attrs["alias"] = comment
         self.addresses: list[str] | None = settings.addresses if settings else None
         self.gateway: Any = settings.gateway if settings else None
+        self.ingress: str | None = settings.ingress if settings else None
         shaping: Shaping | None = stated["shaping"]
         self.shaping = _shaping(shaping) if shaping is not None else None
         if self.shaping is not None:
@@ -104,6 +105,11 @@ class Common:
             ref = Ref("shaping", ns, (ifname,))
             facts[ref] = Fact(ref, dict(self.shaping))
             scope.paths[ref] = path(self.shaped_at)
+        if self.ingress is not None:
+            ref = Ref("ingress", ns, (ifname,))
+            facts[ref] = Fact(ref, {"to": self.ingress})
+            scope.paths[ref] = path((*self.loc, "ingress"))
+            scope.ingresses[ref] = (*self.loc, "ingress")
         for pattern, value in self.sysctls:
             ref = Ref("sysctl", ns, (pattern.format(ifname),))
             facts[ref] = Fact(ref, {"value": value})
@@ -366,6 +372,8 @@ def find_bridge(scope: Scope, space: Space, name: str, loc: Loc) -> Bridge | Non
             scope.problems.add(loc, message, f"write {elsewhere.name}:{name} at an end of a link")
         else:
             where = "" if space.name == "host" else f" in namespace {space.name!r}"
-            hint = nearest(name, space.bridges) or "bridges that are there already are declared with `external: true`"
-            scope.problems.add(loc, f"there is no bridge {name!r}{where}", hint)
+            other = "bridges that are there already are declared with `external: true`"
+            scope.problems.add(
+                loc, f"there is no bridge {name!r}{where}", lambda: nearest(name, space.bridges) or other
+            )
     return bridge

@@ -15,6 +15,7 @@ def check(scope: Scope) -> None:
     _vnis(scope)
     _siblings(scope)
     _rings(scope)
+    _ingresses(scope)
     if scope.any_down:
         _routes(scope)
 
@@ -83,6 +84,21 @@ def _siblings(scope: Scope) -> None:
                 place = path(_declared(scope, other))
                 message = f"all {kind.name}s on {below[1]} have one `{name}`: {have} at {place}, {want} here"
                 scope.problems.add((*_declared(scope, ref), name), message)
+
+
+def _ingresses(scope: Scope) -> None:
+    """What comes in is led to an ifb beside it: only these send it on from there (drivers/net/ifb.c)."""
+    for ref, loc in scope.ingresses.items():
+        to = scope.facts[ref].attrs["to"]
+        below = Ref("link", ref.ns, (to,))
+        if below in scope.external and to != ref.key[0]:
+            continue  # which one that is turns out
+        if below not in scope.facts:
+            scope.problems.add(
+                loc, f"{ref.ns} has no interface {to}", f"`interfaces: {{ {to}: {{ kind: ifb }} }}` makes one"
+            )
+        elif to == ref.key[0] or scope.facts[below].attrs.get("kind") != "ifb":
+            scope.problems.add(loc, f"{to} is no ifb that could take what comes in by {ref.key[0]}")
 
 
 def _declared(scope: Scope, ref: Ref) -> Loc:

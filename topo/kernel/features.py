@@ -15,7 +15,7 @@ from topo.facts import Desired, Ref
 from topo.kernel import routing_features, rtnl
 from topo.kernel.feature import Feature
 from topo.kernel.routing_features import ROUTING
-from topo.kinds import shaping
+from topo.kinds import ingress, shaping
 from topo.kinds.ifla import IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_NUM_TX_QUEUES, body
 from topo.kinds.link_kinds import LINK_KINDS
 from topo.kinds.shaping import TCA_OPTIONS
@@ -23,6 +23,7 @@ from topo.wire import (
     BE16,
     NLM_F_CREATE,
     NLM_F_EXCL,
+    RTM_NEWACTION,
     RTM_NEWLINK,
     RTM_NEWQDISC,
     TCMSG,
@@ -62,12 +63,12 @@ def _link(name: str) -> Feature | None:
 
 def qdiscs() -> list[Feature]:
     """Every queueing discipline that topo knows."""
-    return [feature for name in shaping.OPTIONS if (feature := _qdisc(name))]
+    return [feature for name in (*shaping.OPTIONS, ingress.INGRESS.name) if (feature := _qdisc(name))]
 
 
 @cache
 def _qdisc(name: str) -> Feature | None:
-    option = shaping.OPTIONS.get(name)
+    option = ingress.OPTION if name == ingress.INGRESS.name else shaping.OPTIONS.get(name)
     if option is None:
         return None
     return Feature(QDISC, name, option, f"has no {name}, which {{}} asks for", (f"net-sch-{name}", f"sch_{name}"))
@@ -91,6 +92,8 @@ def wanted(changes: Iterable[Change]) -> dict[Feature, list[Ref]]:
         attrs, ref = change.desired.attrs, change.ref
         if ref.kind == "shaping":
             feature = _qdisc(attrs.get("kind", ""))
+        elif ref.kind == ingress.INGRESS.name:
+            feature = _qdisc(ref.kind)
         elif ref.kind == "link":
             feature = _link(attrs.get("kind", "")) if change.action in (CREATE, REPLACE) else None
             if _keeps_apart(attrs):
@@ -172,6 +175,15 @@ def _unscheduled(sock: socket.socket, names: Iterable[str]) -> Iterator[str]:
     for refusal in rtnl.send(sock, packed) if packed else ():
         if refusal.errno == errno.ENOENT:
             yield known[refusal.seq]
+    if ingress.INGRESS.name in known and not _redirects(sock):
+        yield ingress.INGRESS.name
+
+
+def _redirects(sock: socket.socket) -> bool:
+    """Whether the kernel knows the action mirred: one that is unknown is ENOENT (tc_action_load_ops), this one wants options."""
+    action = nest(1, attr_str(ingress.TCA_ACT_KIND, ingress.MIRRED))
+    packed = message(RTM_NEWACTION, NLM_F_CREATE | NLM_F_EXCL, 0, bytes(4) + nest(ingress.TCA_ACT_TAB, action))
+    return all(refusal.errno != errno.ENOENT for refusal in rtnl.send(sock, [packed]))
 
 
 def _unfit(name: str) -> bytes:

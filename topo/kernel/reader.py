@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from topo.errors import Diagnostic, InputError
 from topo.facts import FOREIGN, HOST, Desired, Fact, Facts, Live, Ref, Thought, former, mark, namespace, parts
-from topo.kernel import entries, netconf, netns, nftables, rtnl, sysctl, tables, wireguard
+from topo.kernel import entries, ingress, netconf, netns, nftables, rtnl, sysctl, tables, wireguard
 from topo.kernel.joining import drop_own_entries, join_links
 from topo.kernel.spaces import Space, Spaces
 from topo.kinds.address import of_kernel
@@ -31,7 +31,7 @@ from topo.wire import (
     TCMSG,
 )
 
-_ONE_BY_ONE: Final = frozenset({"sysctl", "nft", "shaping"})
+_ONE_BY_ONE: Final = frozenset({"sysctl", "nft", "shaping", "ingress"})
 _FEW: Final = 256  # so many foreign links are decoded all the same: a plan can then say what goes down with what
 _INDEX: Final = struct.Struct("=4xi").unpack_from  # of ifinfomsg, ifaddrmsg, ndmsg alike
 
@@ -305,6 +305,8 @@ class Reader:
                 self._dump(space, view, kind, request, bodies)
         if "shaping" in kinds:
             self._shaping(space, view)
+        if "ingress" in kinds:
+            self.facts.update(ingress.read(space, view, wants.refs))
         if kinds & wireguard.KINDS:
             self.facts.update(wireguard.read(self.spaces, space, view, self._concerning(space)))
         if "sysctl" in kinds:

@@ -53,6 +53,10 @@ class InterfaceSettings(BaseModel):
         None, description="the length of its transmit queue in packets"
     )
     shaping: Shaping | None = Field(None, description="what becomes of what it sends: a rate limit, or a bad line")
+    ingress: InterfaceName | None = Field(
+        None,
+        description="an ifb of the same namespace that takes all that comes in, so that the ifb's `shaping` shapes it",
+    )
     sysctls: dict[ShortSysctl, StrictBool | StrictInt | str] | None = Field(
         None, description="its own sysctls by short name: rp_filter: 2, ipv6.accept_ra: 0"
     )

@@ -11,7 +11,7 @@ from topo.planning.underlay import moves
 BY_PROTOCOL: Final = frozenset({"route", "address", "rule", "neighbour", "nexthop"})
 """Kinds whose live facts tell by a protocol number who made them."""
 
-_SETTINGS: Final = frozenset({"port", "bridge_vlan", "mdb", "shaping", "fdb", "neighbour"})
+_SETTINGS: Final = frozenset({"port", "bridge_vlan", "mdb", "shaping", "ingress", "fdb", "neighbour"})
 
 
 def require_external(desired: Desired, live: Live) -> None:
@@ -78,6 +78,8 @@ class Ownership:
             return what(have)
         if ref.kind == "nexthop" and have.origin == FOREIGN and ref not in self.stated:
             return what(have)  # wherever it is: routes of its maker's go by it
+        if ref.kind == "ingress" and have.origin == FOREIGN and not self.place(have):
+            return what(have)  # topo could not put it back
         if ref.kind not in BY_PROTOCOL or ref in self.stated or self.place(have) or self._moves(have):
             return ""
         if have.origin == TAGGED and not differs:

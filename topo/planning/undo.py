@@ -17,7 +17,7 @@ def undo(snapshot: Live, now: Live, touched: Iterable[Change], desired: Desired)
     `touched` are the changes of the run, done or not. `desired` is what it was to reach.
     """
     touched = tuple(touched)
-    refs = _touched(touched, snapshot)
+    refs = list(dict.fromkeys((*_touched(touched, snapshot), *_left(snapshot, now))))
     whole: Facts = {ref: Fact(ref, fact.attrs, fact.origin) for ref, fact in snapshot.facts.items()}
     if names := _renamed_by(touched, now):
         now = rekeyed(now, names)
@@ -39,6 +39,11 @@ def undo(snapshot: Live, now: Live, touched: Iterable[Change], desired: Desired)
     closed = with_losses(found, whole, now) if found else found
     kept = [closed[ref] for ref in whole if ref in closed]
     return (*kept, *(change for ref, change in closed.items() if ref not in whole))
+
+
+def _left(snapshot: Live, now: Live) -> Iterable[Ref]:
+    """What bears the mark, and no change has asked for: what a handover was helped with (topo.kernel.detour)."""
+    return (fact.ref for fact in now.of("link") if fact.origin == OWN and fact.ref not in snapshot)
 
 
 def _doomed(have: Fact, want: Fact) -> bool:
