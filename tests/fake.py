@@ -236,8 +236,8 @@ class FakeKernel:
         self.serial += 1
         data = {a.name: a.default for a in LINK_KINDS[kind].data}
         base = {"kind": kind, "up": False, "master": None, "mtu": 1500, "txqueuelen": 1000, "alias": ""}
-        if kind == "tun":
-            base["txqueuelen"] = 500  # TUN_READQ_SIZE in drivers/net/tun.c
+        if kind in ("tun", "macvtap", "ipvtap"):
+            base["txqueuelen"] = 500  # TUN_READQ_SIZE in drivers/net/tun.c, tap.c
         return {**base, "mac": f"02:00:00:00:{self.serial >> 8:02x}:{self.serial & 255:02x}", **data}
 
     def _update(self, op: Op) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from topo.errors import Diagnostic, InputError
 from topo.file import positions, yaml
 from topo.file.loading import load, load_document, loads, loads_document, located, merged
+from topo.file.lowering import lower
 from topo.file.positions import Place, find, follow, places
 from topo.file.yaml import Source, build, path_text
 
@@ -302,6 +303,20 @@ def large(lines: int) -> str:
     hosts = "".join(entry.format(number) for number in range(lines // 6))
     links = "".join(f"  - [h{number}:eth0, br0]\n" for number in range(lines // 6))
     return f"topology: large\nbridges: {{br0: {{}}}}\nnamespaces:\n{hosts}links:\n{links}"
+
+
+def test_thousands_of_names_that_are_nearly_right_are_refused_fast() -> None:
+    """The nearest of many names is looked for where it is shown only (found by the fuzzer: minutes)."""
+    ends = "  - ['h[0-11024]:eth0', br0]\n"
+    text = f"topology: lab\nbridges: {{br0: {{}}}}\nnamespaces: {{'h[1-1024]': {{}}}}\nlinks:\n{ends}"
+    start = time.process_time()
+    with pytest.raises(InputError, match=r"there is no namespace 'h0' \(did you mean"):
+        lower(loads(text))
+    interfaces = "    interfaces: {'d[1-1024]': {kind: ifb}}\n    routes:\n"
+    routes = "".join(f"      - {{to: 10.{n >> 8}.{n & 255}.0/24, dev: e{n}}}\n" for n in range(3000))
+    with pytest.raises(InputError, match="there is no interface 'e2999' in namespace 'a'"):
+        lower(loads(f"topology: lab\nnamespaces:\n  a:\n{interfaces}{routes}"))
+    assert time.process_time() - start < 3
 
 
 def test_a_large_file_is_read_fast() -> None:

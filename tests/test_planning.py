@@ -494,9 +494,20 @@ def test_undo_leaves_what_someone_else_made_meanwhile() -> None:
 def test_undo_looks_at_nothing_else() -> None:
     before = Live(table(bridge(), bridge("br1")))
     wanted = want(bridge(mtu=9000), bridge("br1"))
-    now = Live(table(bridge(mtu=9000), bridge("br1", mtu=1400), bridge("br2")))
+    now = Live(table(bridge(mtu=9000), bridge("br1", mtu=1400), bridge("br2")._replace(origin=FOREIGN)))
     (change,) = undo(before, now, diff(wanted, before), wanted)
     assert (change.ref, change.attrs) == (link(HOST, "br0"), ("mtu",))
+
+
+def test_undo_takes_away_what_the_run_was_helped_with() -> None:
+    """No change of the plan names it, but it bears the mark, and was not there before."""
+    before, wanted = Live(table(bridge())), want(bridge(mtu=9000))
+    now = Live(table(bridge(mtu=9000), bridge("topo7a")))
+    changes = undo(before, now, diff(wanted, before), wanted)
+    assert [(change.action, change.ref) for change in changes] == [
+        ("update", link(HOST, "br0")),
+        ("delete", link(HOST, "topo7a")),
+    ]
 
 
 def test_undo_makes_again_what_was_lost_of_others() -> None:

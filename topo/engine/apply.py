@@ -13,7 +13,7 @@ from topo.engine.known import Lowered
 from topo.engine.record import Record, Written
 from topo.errors import ApplyError, OwnershipError, StaleError, TopoError, UnsupportedError, VerifyError
 from topo.facts import Desired, Fact, Facts, Live, Ref, mark
-from topo.kernel.outcome import Outcome, Progress
+from topo.kernel.outcome import HINT, Outcome, Progress
 from topo.planning import rehome, strangers, underlay
 from topo.planning.diff import diff
 from topo.planning.graph import stages
@@ -309,9 +309,12 @@ class _Run:
             names = "; ".join(f"{c.action} {c.ref.kind} {c.ref} {' '.join(c.attrs)}".rstrip() for c in left[:_SHOWN])
             more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
             differs = {change.ref for change in left}
-            excused = [f"\n{error}" for op, error in outcome.excused if op.ref in differs][:_SHOWN]
+            excused = [f"\n{error}" for op, error in outcome.excused if op.verb == HINT or op.ref in differs]
             self._failed(
-                outcome, None, f"verification: the live state still differs: {names}{more}{''.join(excused)}", left
+                outcome,
+                None,
+                f"verification: the live state still differs: {names}{more}{''.join(excused[:_SHOWN])}",
+                left,
             )
 
     def _failed(
@@ -360,13 +363,21 @@ class _Run:
                 now = self.kernel.read(state.desired, state.previous)
                 changes = undo(state.live, now, state.plan.changes, state.desired)
                 if not changes:
-                    return ()
+                    return self._swept()
                 goal = state.desired._replace(facts={c.ref: c.desired for c in changes if c.desired})
                 self.kernel.execute(stages(changes, goal, now), goal)
             now = self.kernel.read(state.desired, state.previous)
             return undo(state.live, now, state.plan.changes, state.desired)
         except (TopoError, OSError) as error:
             return f"{_names(changes)} ({error})" if changes else f"what it did, as it could not be read: {error}"
+
+    def _swept(self) -> tuple[Change, ...] | str:
+        """Of names that could not be given no empty file is left; or why there is one."""
+        try:
+            self.kernel.sweep(c.ref.ns for c in self.state.plan.changes if c.ref.kind == "namespace")
+        except TopoError as error:
+            return str(error)
+        return ()
 
 
 def _through(done: Sequence[Op]) -> str:

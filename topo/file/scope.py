@@ -20,6 +20,7 @@ Span = tuple[int, int, int]
 """An address as a number, its prefix length, and its width in bits."""
 
 _SHOWN: Final = 3  # how many errors one place gives; a range could give thousands
+_HINTED: Final = 20  # errors for which the nearest of many names is looked for, which takes long
 _LIMIT: Final = ranges.LIMIT
 
 
@@ -41,11 +42,16 @@ class Problems:
 
     def __init__(self) -> None:
         self._found: dict[Loc, dict[str, Diagnostic]] = {}
+        self._hinted = 0
 
-    def add(self, loc: Loc, message: str, hint: str = "") -> None:
+    def add(self, loc: Loc, message: str, hint: str | Callable[[], str] = "") -> None:
         here = self._found.setdefault(loc, {})
-        if len(here) < _SHOWN:
-            here[message] = Diagnostic(message, path=path(loc), hint=hint)
+        if len(here) >= _SHOWN:
+            return
+        if callable(hint):
+            self._hinted += 1
+            hint = hint() if self._hinted <= _HINTED else ""
+        here[message] = Diagnostic(message, path=path(loc), hint=hint)
 
     def stop(self, loc: Loc, message: str) -> None:
         """Raise InputError at once with this and all that was found before: there is no going on."""
@@ -122,6 +128,7 @@ class Scope:
         self.underlay_mtu: dict[Ref, int] = {}
         self.paths: dict[Ref, str] = {}
         self.secret: set[Ref] = set()
+        self.ingresses: dict[Ref, Loc] = {}
         self.named: list[tuple[Space, str, Loc]] = []
         self.masters: dict[Ref, tuple[Master, Loc]] = {}  # links named in `ports` of another
         self.tables: dict[Ref, int] = {}  # links in a VRF -> its routing table
@@ -144,8 +151,11 @@ class Scope:
         """The namespace of that name, None (and an error) where there is none."""
         found = self.spaces.get(self.aliases.get(name, name))
         if found is None:
-            hint = nearest(name, [*self.spaces, *self.aliases]) or f"add it under namespaces: {name}: {{}}"
-            self.problems.add(loc, f"there is no namespace {name!r}", hint)
+            self.problems.add(
+                loc,
+                f"there is no namespace {name!r}",
+                lambda: nearest(name, [*self.spaces, *self.aliases]) or f"add it under namespaces: {name}: {{}}",
+            )
         return found
 
     def declare(self, space: Space, ifname: str, loc: Loc) -> bool:
@@ -184,8 +194,8 @@ class Scope:
         if ifname in space.links or (ifname == "lo" and space.made):
             return True
         if space.made:
-            hint = nearest(ifname, space.links)
-            self.problems.add(loc, f"there is no interface {ifname!r} in namespace {space.name!r}", hint)
+            message = f"there is no interface {ifname!r} in namespace {space.name!r}"
+            self.problems.add(loc, message, lambda: nearest(ifname, space.links))
             return False
         ref = Ref("link", space.name, (ifname,))
         if ref not in self.external:

@@ -99,8 +99,9 @@ class Kernel:
 
     def sweep(self, names: Iterable[str]) -> None:
         """Remove what a killed run left in /run/netns where these names were to be."""
-        for name in names:
-            netns.sweep(name)
+        with _mapped("removing the file of a name that was to be"):
+            for name in names:
+                netns.sweep(name)
 
     def home(self) -> int:
         """The inode of the namespace that topo runs in."""

@@ -16,7 +16,7 @@ from topo.changes import CREATE, DELETE, OWNER, Conntrack, Genl, Netns, Nft, Op,
 from topo.errors import KernelError
 from topo.facts import FOREIGN, OWN, Desired, Fact, Ref, doomed, link, mark
 from topo.kernel import acquaintances, announce, conntrack, detour, generic, netconf, netns, rtnl, sysctl, tun
-from topo.kernel.outcome import Outcome, Progress
+from topo.kernel.outcome import HINT, Outcome, Progress
 from topo.kernel.spaces import Space, Spaces
 from topo.kinds.ifla import IFLA_GROUP, body
 from topo.kinds.registry import KINDS
@@ -26,7 +26,6 @@ _ENODEV: Final = 19
 _PACKED: Final = 64  # messages that wait until they are sent
 _SENT: Final = 8192  # messages in one send at most
 _FEW: Final = 3  # links deleted at once that are worth a group
-_HINT: Final = "hint"  # the verb of what may be refused
 _FIRST_INDEX: Final = 1000
 
 
@@ -149,7 +148,7 @@ class Executor:
         if self._heirs and op.verb == CREATE and op.ref.kind == "address":
             self._introduce(op.ref)
         if op.verb == DELETE and op.ref.kind == "address" and (request := detour.mending(op, self)):
-            self._queue(Op(_HINT, op.ref, None, None), request)
+            self._queue(Op(HINT, op.ref, None, None), request)
         asked = ""  # by which namespace's socket the last request of this op goes
         for item in KINDS[op.ref.kind].encode(op, self):
             if callable(item):
@@ -175,7 +174,7 @@ class Executor:
         source = self._heirs.pop((address.ns, address.key[0]), None)
         if source is not None:
             for request in acquaintances.learn(self.spaces.get(address.ns), address.key[0], source):
-                self._queue(Op(_HINT, address, None, None), request)
+                self._queue(Op(HINT, address, None, None), request)
 
     def _divert(self, op: Op) -> None:
         """Ahead of the first op of a handover comes the way round it; it ends with the last of it."""
@@ -230,9 +229,11 @@ class Executor:
                 return
             for refusal in refusals:
                 op = asked[refusal.seq][0]
-                if op.verb == _HINT:
-                    continue
-                self._excuses(op, KernelError(refusal.errno, refusal.extack))
+                refused = KernelError(refusal.errno, refusal.extack)
+                if op.verb == HINT:
+                    self._excused.append((op, _about(refused, op)))
+                else:
+                    self._excuses(op, refused)
             if self._failed:
                 return
         if self.progress and waiting:
@@ -314,7 +315,7 @@ class Executor:
 
 def _hints(ref: Ref, requests: Iterable[Rtnl]) -> list[tuple[Op, Rtnl]]:
     """Requests that may be refused."""
-    return [(Op(_HINT, ref, None, None), request) for request in requests]
+    return [(Op(HINT, ref, None, None), request) for request in requests]
 
 
 def _grouped(waiting: Sequence[tuple[Op, Rtnl]], space: Space, mark: int) -> Iterator[tuple[Op, Rtnl]]:
