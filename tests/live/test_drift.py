@@ -185,3 +185,15 @@ def test_several_at_once(host: Host) -> None:
             host.run(command, DRIFTS[name].ns)
         words += DRIFTS[name].words
     _repaired(host, before, tuple(words))
+
+
+def test_a_neighbour_comes_after_the_last_address_that_goes(host: Host) -> None:
+    """inetdev_destroy: the last IPv4 address takes the neighbours of its link along (found by drift at random)."""
+    path = host.file(LAB)
+    host.ok("apply", path)
+    host.run("ip addr del 10.10.0.2/24 dev eth0", "a")
+    host.run("ip addr add 10.10.0.200/24 dev eth0", "a")
+    host.ok("apply", path)
+    assert "10.10.0.77" in host.run("ip neigh show dev eth0 nud permanent", "a")
+    assert host.addresses("a", "eth0") >= {"10.10.0.2/24"}
+    host.ok("destroy", path)

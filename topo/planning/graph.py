@@ -219,11 +219,13 @@ def address_order(order: Ordering) -> Edges:
             yield from ((i, j) for i in before) if before else ((j, i) for i, _ in old)
 
 
-def routes_after_flush(order: Ordering) -> Edges:
-    """The last IPv4 address of a link takes its routes along: a route comes to a link when its old addresses are gone."""
+def after_flush(order: Ordering) -> Edges:
+    """The last IPv4 address of a link takes its routes and neighbours along: one comes to a link when its old addresses are
+    gone."""
     gone = order.on_link("address", (DELETE,))
     for i, op, fact in order.made() if gone else ():
-        if op.ref.kind == "route" and op.ref.key[0] == 4:
+        key = op.ref.key
+        if (op.ref.kind == "route" and key[0] == 4) or (op.ref.kind == "neighbour" and ":" not in key[1]):
             for below in set(links_of(fact)) - set(links_of(op.old) if op.old else ()):
                 yield from ((j, i) for j in gone.get(below, ()) if ":" not in order.ops[j].ref.key[1])
 
@@ -307,7 +309,7 @@ HARD: Final[tuple[Callable[[Ordering], Edges], ...]] = (
     side_effects,
     claims,
     address_order,
-    routes_after_flush,
+    after_flush,
     renamed_first,
     handing_over,
 )
