@@ -70,10 +70,11 @@ def test_it_says_of_qdiscs_and_bridges_what_tc_and_ip_meet(host: Host) -> None:
     assert {"tbf", "htb", "netem"} <= qdiscs.keys()
     for kind, state in qdiscs.items():
         words = {"tbf": "rate 1mbit burst 10kb latency 5ms"}.get(kind, "")
-        refusal = host.refusal(f"tc qdisc add dev x8 root {kind} {words}")
+        where = "" if kind == "ingress" else "root"
+        refusal = host.refusal(f"tc qdisc add dev x8 {where} {kind} {words}")
         assert (state == "yes") == (not refusal), refusal
         if not refusal:
-            host.run("tc qdisc del dev x8 root")
+            host.run(f"tc qdisc del dev x8 {where or kind}")
     knows = "vlan_protocol" in host.link("host", "x8")["linkinfo"]["info_data"]
     assert (found["bridge VLAN-aware"]["state"] == "yes") == knows
     host.run("ip link del x8")

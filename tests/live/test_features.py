@@ -7,10 +7,13 @@ import json
 import pytest
 from sandbox.host import Host
 
-from topo.changes import CREATE, Change
+from topo import api
+from topo.changes import CREATE, UPDATE, Change
 from topo.errors import LackingError
 from topo.facts import HOST, Desired, Fact, link
-from topo.kernel import features, rtnl
+from topo.file.lowering import lower
+from topo.kernel import features, nft_features, rtnl
+from topo.kernel.feature import Feature
 from topo.kinds.link_kinds import LINK_KINDS
 
 ENTRIES = {
@@ -159,3 +162,29 @@ def test_a_bridge_that_cannot_keep_vlans_apart_is_refused(host: Host) -> None:
     assert "has no VLAN-aware bridges" in result.err
     assert "CONFIG_BRIDGE_VLAN_FILTERING" in result.err
     assert host.everywhere() == before
+
+
+def test_what_nftables_lacks(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kernel takes `meta ibrname` in the family inet: it stands for an expression that this one was built without."""
+    rule = {"match": {"op": "==", "left": {"meta": {"key": "ibrname"}}, "right": "br0"}}
+    refusal = host.refusal("nft -c add table inet x; add chain inet x c; add rule inet x c meta ibrname br0")
+    assert "not supported" in refusal, refusal
+    feature = Feature(
+        nft_features.NFT, "ibrname", "CONFIG_NFT_BRIDGE_META", "has no ibrname of nftables, which {} needs"
+    )
+    monkeypatch.setitem(nft_features._STATEMENTS, "ibrname", (feature, [rule]))
+    path = host.file("topology: lab\nnat: {masquerade: [{from: 10.0.0.0/8, out: lo}]}\n")
+    topology = api.load(path)
+    desired = lower(topology)
+    ref, fact = next((ref, fact) for ref, fact in desired.facts.items() if ref.kind == "nft")
+    chains = {**fact.attrs["chains"], "other": {"hook": None, "rules": [[{"ibrname": None}]]}}
+    with rtnl.open_socket() as sock:
+        features.require(sock, [Change(CREATE, ref, fact, None)], desired)
+        odd = Fact(ref, {**fact.attrs, "chains": chains})
+        with pytest.raises(LackingError) as caught:
+            features.require(sock, [Change(CREATE, ref, odd, None)], desired)
+        features.require(sock, [Change(UPDATE, ref, odd, odd)], desired)  # what is there is not asked for
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.path == "nat" and "ibrname" in diagnostic.message
+    assert "CONFIG_NFT_BRIDGE_META" in diagnostic.hint
+    assert host.run("nft list ruleset") == "", "it was asked, and nothing was made"

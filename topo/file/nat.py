@@ -9,7 +9,7 @@ from topo.errors import InputError
 from topo.facts import HOST, Check, Fact, Ref
 from topo.file import model
 from topo.file.model.values import endpoint, fwmark, namespace_name, ports, seconds
-from topo.file.scope import Loc, Scope, Space
+from topo.file.scope import Loc, Scope, Space, path
 from topo.file.ways import outgoing
 from topo.kinds import nft
 
@@ -31,11 +31,12 @@ def lower_sections(scope: Scope, space: Space) -> None:
             scope.problems.add((*space.loc, "nat", "publish", *place), diagnostic.message, diagnostic.hint)
         return
     scope.facts[fact.ref] = fact
+    scope.paths[fact.ref] = path((*space.loc, "nat" if "nat" in section.model_fields_set else "firewall"))
     _hairpin(scope, space, nft.needs_hairpin(rules))
-    for path, value in nft.needed_sysctls(rules).items():
-        if section.forwarding is False and path.endswith("forward" if "ipv4" in path else "forwarding"):
+    for name, value in nft.needed_sysctls(rules).items():
+        if section.forwarding is False and name.endswith("forward" if "ipv4" in name else "forwarding"):
             continue
-        ref = Ref("sysctl", space.name, (path,))
+        ref = Ref("sysctl", space.name, (name,))
         scope.facts.setdefault(ref, Fact(ref, {"value": value}))
 
 

@@ -128,9 +128,26 @@ def require(sock: socket.socket, changes: Collection[Change], desired: Desired) 
     Raises LackingError, with the place of each.
     """
     asked = wanted(changes)
-    found = [line for feature in lacking(sock, asked) for line in diagnostics(feature, asked[feature], desired)]
+    lacks = [*lacking(sock, asked), *_filters(changes, asked)]
+    found = [line for feature in lacks for line in diagnostics(feature, asked[feature], desired)]
     if found:
         raise LackingError(found)
+
+
+def _filters(changes: Iterable[Change], asked: dict[Feature, list[Ref]]) -> Collection[Feature]:
+    """What of nftables the kernel lacks, of that which these tables have and those that are there have not; noted in `asked`."""
+    new: list[Feature] = []
+    for change in changes:
+        if change.ref.kind != "nft" or change.desired is None:
+            continue
+        from topo.kernel import nft_features  # late, as few files have NAT or a firewall
+
+        there = nft_features.wanted(change.live.attrs) if change.live else ()
+        for feature in nft_features.wanted(change.desired.attrs):
+            if feature not in there:
+                asked.setdefault(feature, []).append(change.ref)
+                new.append(feature)
+    return nft_features.lacking(new) if new else ()
 
 
 def diagnostics(feature: Feature, refs: Iterable[Ref], desired: Desired) -> Iterator[Diagnostic]:

@@ -1,4 +1,4 @@
-"""What of nftables a file needs, and what of it the running kernel has: found in a namespace that is thrown away."""
+"""What of nftables a file needs, and what of it the running kernel has: it is asked, and nothing is made."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from topo.kernel.feature import Feature
 from topo.kernel.nftables import Nftables
 
 NFT: Final = "nftables"
-_TABLE: Final = {"family": "inet", "table": "probe"}
-_TRIED: Final = "tried"
+_PLACE: Final = {"family": "inet", "table": "topo probe"}  # no topology has a space in its name
+_TABLE: Final = {"table": {"family": "inet", "name": _PLACE["table"]}}
 _LOCAL: Final = {"fib": {"result": "type", "flags": ["daddr"]}}
 _ESTABLISHED: Final = {"ct": {"key": "state"}}
 _TARGET: Final = {"family": "ip", "addr": "192.0.2.1"}
@@ -64,31 +64,35 @@ def _keys(value: Any) -> Iterator[str]:
 
 
 def lacking(features: list[Feature]) -> dict[Feature, str]:
-    """Those that the kernel refuses in this thread's namespace, with its words. Makes tables there.
+    """Those that the kernel refuses, with its words. Makes nothing.
 
     Raises UnsupportedError where libnftables is missing.
     """
+    tried = {word: feature for word, (feature, _) in _STATEMENTS.items() if feature in features}
     with Nftables() as nft:
-        if words := _refusal(nft, {"table": {"family": "inet", "name": _TABLE["table"]}}):
+        # At once first: to give up a transaction the kernel waits for RCU.
+        if not _refusal(nft, _TABLE, *(part for word in tried for part in _parts(word))):
+            return {}
+        if words := _refusal(nft, _TABLE):
             return dict.fromkeys(features, words)
         found: dict[Feature, str] = {}
-        for word, (feature, rule) in _STATEMENTS.items():
-            if feature in features and feature not in found and (words := _tried(nft, word, rule)):
-                found[feature] = words
+        for word, feature in tried.items():
+            if words := _refusal(nft, _TABLE, *_parts(word)):
+                found.setdefault(feature, words)
     return found
 
 
-def _tried(nft: Nftables, word: str, rule: list[Any]) -> str:
+def _parts(word: str) -> Iterator[dict[str, Any]]:
+    """A chain and a rule that have it."""
     hook = _HOOKS.get(word)
-    kind = {"type": "nat", "prio": 0} if hook else {"type": "filter", "prio": 0}
-    chain = {**_TABLE, "name": f"{_TRIED}-{word}", "hook": hook or "forward", **kind}
-    chain["table"] = _TABLE["table"]
-    return _refusal(nft, {"chain": chain}) or _refusal(nft, {"rule": {**_TABLE, "chain": chain["name"], "expr": rule}})
+    chain = {**_PLACE, "name": word, "hook": hook or "forward", "type": "nat" if hook else "filter", "prio": 0}
+    yield {"chain": chain}
+    yield {"rule": {**_PLACE, "chain": word, "expr": _STATEMENTS[word][1]}}
 
 
-def _refusal(nft: Nftables, what: dict[str, Any]) -> str:
+def _refusal(nft: Nftables, *things: dict[str, Any]) -> str:
     try:
-        nft.run([{"add": what}])
+        nft.attempt([{"add": thing} for thing in things])
     except KernelError as error:
         return str(error)
     return ""

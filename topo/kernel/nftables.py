@@ -48,6 +48,7 @@ def _library() -> ctypes.CDLL:
     for name, result, arguments in (
         ("nft_ctx_new", context, [ctypes.c_uint32]),
         ("nft_ctx_free", None, [context]),
+        ("nft_ctx_set_dry_run", None, [context, ctypes.c_bool]),
         ("nft_ctx_output_set_flags", None, [context, ctypes.c_uint]),
         ("nft_ctx_buffer_output", ctypes.c_int, [context]),
         ("nft_ctx_buffer_error", ctypes.c_int, [context]),
@@ -97,6 +98,14 @@ class Nftables:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def attempt(self, commands: list[dict[str, Any]]) -> None:
+        """See that `run` would succeed: the kernel looks at everything, and does nothing. Raises KernelError."""
+        self._lib.nft_ctx_set_dry_run(self._context, True)
+        try:
+            self._run(commands)
+        finally:
+            self._lib.nft_ctx_set_dry_run(self._context, False)
 
     def run(self, commands: list[dict[str, Any]]) -> None:
         """Run `commands` (libnftables-json(5)) as one transaction: all of them, or none.
