@@ -433,7 +433,7 @@ def _device(ref: Ref) -> str | None:
 
 def _vni(fact: Fact) -> tuple[Any, ...]:
     attrs = fact.attrs
-    if attrs.get("kind") != "vxlan":
+    if attrs.get("kind") != "vxlan" or attrs.get("external"):
         return ()
     v6 = ":" in str(attrs.get("local") or attrs.get("group") or "")
     return attrs.get("created_in") or fact.ref.ns, attrs["id"], attrs.get("port"), v6

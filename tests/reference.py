@@ -37,6 +37,7 @@ PAGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             "PortVlans",
             "Group",
             "Vxlan",
+            "Vni",
             "Peer",
             "WireguardPeer",
         ),

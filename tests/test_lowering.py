@@ -376,6 +376,32 @@ def test_bridges() -> None:
     assert desired.paths[Ref("link", "host", ("eth1",))] == "bridges.br0.ports[0]"
 
 
+def test_vxlans_of_many_vnis() -> None:
+    desired = lowered(
+        bridges={"br0": {"vlan_filtering": True, "ports": [
+            {"interface": "vx0", "vlan": {"tagged": [10, "20-22"], "tunnels": {"20-22": "1020-1022", 10: 1023}}}
+        ]}},
+        vxlans={"vx0": {"vnis": ["1020-1021", {"vni": 1023, "group": "239.1.1.1"}], "dev": "eth0", "peers": [
+            {"address": "192.0.2.2", "vni": 1020}, {"address": "192.0.2.2", "vni": 1023, "mac": "02:00:00:00:00:02"}
+        ]}},
+        interfaces={"eth0": {"kind": "existing"}},
+    )  # fmt: skip
+    link_attrs = attrs(desired, "link", "host", "vx0")
+    assert (link_attrs["external"], link_attrs["vnifilter"], "id" in link_attrs) == (True, True, False)
+    vnis = {ref.key: fact.attrs for ref, fact in desired.facts.items() if ref.kind == "vni"}
+    assert vnis == {
+        ("vx0", 1020): {"group": None},
+        ("vx0", 1021): {"group": None},
+        ("vx0", 1023): {"group": "239.1.1.1"},
+    }
+    assert attrs(desired, "fdb", "host", "vx0", "00:00:00:00:00:00", "192.0.2.2", "src_vni 1020") == {
+        "dst": "192.0.2.2"
+    }
+    assert attrs(desired, "fdb", "host", "vx0", "02:00:00:00:00:02", "", "src_vni 1023") == {"dst": "192.0.2.2"}
+    assert attrs(desired, "bridge_vlan", "host", "vx0")["tunnels"] == "10:1023,20-22:1020-1022"
+    assert attrs(desired, "port", "host", "vx0") == {"vlan_tunnel": True}
+
+
 def test_vxlans_of_others() -> None:
     peer = {"address": "192.0.2.2", "mac": "02:00:00:00:00:02", "ip": "10.0.0.2", "subnets": ["10.1.0.0/24"]}
     vxlan = {"external": True, "peers": [peer, "192.0.2.3"]}
@@ -614,7 +640,7 @@ def test_nexthops() -> None:
         nexthops=[
             {"id": 20, "group": [8, {"id": 7, "weight": 3}], "type": "resilient", "buckets": 32, "idle_timer": "1.5s"},
             {"id": 7, "via": "10.1.0.9"},
-            {"id": 8, "dev": "a"},
+            {"id": 8, "dev": "a", "encap": {"mpls": {"labels": 100}}},
             {"id": 9, "blackhole": True, "family": "inet6"},
         ],
         routes=[{"to": "default", "nhid": 20}, {"to": "default", "nhid": 9}],
@@ -623,7 +649,7 @@ def test_nexthops() -> None:
     one = {"family": 4, "gateway": None, "dev": None, "onlink": False, "blackhole": False, "group": None, "type": None}
     assert found == {
         7: {**one, "gateway": "10.1.0.9", "dev": "b"},
-        8: {**one, "dev": "a"},
+        8: {**one, "dev": "a", "encap": "mpls 100"},
         9: {**one, "family": 6, "blackhole": True},
         20: {**one, "family": None, "group": "7,3/8", "type": "resilient", "buckets": 32, "idle_timer": 150},
     }
@@ -688,6 +714,7 @@ def test_rules_and_neighbours() -> None:
         ({"rules": [{"priority": 1, "table": 7}, {"priority": 1, "table": 7}]}, "rules[1]", "first at"),
         ({"routes": [{"to": "10.9.0.0/16", "nhid": 7}]}, "routes[0].nhid", "has no nexthop 7"),
         ({"nexthops": [{"id": 7, "dev": "a"}], "routes": [{"to": "fe00::/16", "nhid": 7}]}, "routes[0].nhid", "IPv4"),
+        ({"nexthops": [{"id": 7, "dev": "a", "encap": {"seg6local": {"action": "End"}}}]}, "nexthops[0].encap", "IPv6"),
         ({"nexthops": [{"id": 7, "group": [8]}]}, "nexthops[0].group[0]", "has no nexthop 8"),
         ({"nexthops": [{"id": 7, "group": [8]}, {"id": 8, "group": [9]}, {"id": 9, "dev": "a"}]},
          "nexthops[0].group[0]", "is a group"),

@@ -45,7 +45,7 @@ def the_error(**sections: Any) -> tuple[tuple[int | str, ...], str]:
         ),
         *(
             ({"links": [["a:x", {"bridge": "b", "vlan": {"tagged": one}}]]}, ("links", 0, "ends", 1, "vlan", "tagged"), word)
-            for one, word in (("x", "no VLAN"), (True, "no VLAN"), ("9-7", "in order"), ([4095], "none of 1"), ([0], "none"))
+            for one, word in (("x", "no VLAN"), (True, "no VLAN"), ("9-7", "backwards"), ([4095], "1 to 4094"), ([0], "no VLAN"))
         ),
         ({"links": [["a:x", {"bridge": "br0", "mtu": 1}]]}, ("links", 0, "ends", 1, "mtu"), "68"),
         ({"links": [["a:x", {"bridge": "b", "interface": "c"}]]}, ("links", 0, "ends", 1, "bridge"), "not both"),
@@ -75,6 +75,23 @@ def the_error(**sections: Any) -> tuple[tuple[int | str, ...], str]:
         ({"vxlans": {"v": {"id": 1, "remote": "192.0.2.1"}}}, ("vxlans", "v", "remote"), "peers"),
         ({"vxlans": {"v": {"id": 1, "group": "192.0.2.1", "dev": "e"}}}, ("vxlans", "v", "group"), "multicast"),
         ({"vxlans": {"v": {}}}, ("vxlans", "v", "id"), "required"),
+        ({"vxlans": {"v": {"id": 1, "vnis": 7}}}, ("vxlans", "v", "id"), "`vnis`"),
+        ({"vxlans": {"v": {"vnis": []}}}, ("vxlans", "v", "vnis"), "at least 1"),
+        ({"vxlans": {"v": {"vnis": ["7-5"]}}}, ("vxlans", "v", "vnis", 0, "vni"), "backwards"),
+        ({"vxlans": {"v": {"vnis": [7, "5-9"]}}}, ("vxlans", "v", "vnis", 1), "VNI 7 is stated twice"),
+        ({"vxlans": {"v": {"vnis": [{"vni": 7, "group": "239.1.1.1"}]}}}, ("vxlans", "v", "vnis", 0, "group"), "`dev`"),
+        ({"vxlans": {"v": {"vnis": [{"vni": 7, "group": "10.0.0.1"}]}}}, ("vxlans", "v", "vnis", 0, "group"), "no multicast"),
+        ({"vxlans": {"v": {"vnis": 7, "peers": ["192.0.2.1"]}}}, ("vxlans", "v", "peers", 0), "needs `vni`"),
+        ({"vxlans": {"v": {"vnis": 7, "peers": [{"address": "192.0.2.1", "vni": 8}]}}},
+         ("vxlans", "v", "peers", 0, "vni"), "no VNI 8"),
+        *(
+            ({"bridges": {"b": {"ports": [{"interface": "v", "vlan": {"tagged": [7, 8], "tunnels": tunnels}}]}}},
+             ("bridges", "b", "ports", 0, "vlan", "tunnels"), word)
+            for tunnels, word in (
+                ([7], "a mapping"), ({9: 9}, "none that the port is in"), ({"7-8": 9}, "not as many"),
+                ({7: 9, "7-8": "10-11"}, "stands for two VNIs"), ({7: 9, 8: 9}, "two VLANs stand for VNI 9"), ({7: 0}, "no VNI"),
+            )
+        ),
         ({"vxlans": {"v": {"external": True, "mtu": 1450}}}, ("vxlans", "v", "mtu"), "external"),
         ({"vxlans": {"v": {"external": True, "peers": [{"address": "192.0.2.1", "port": 8472}]}}},
          ("vxlans", "v", "peers", 0, "port"), "external"),
@@ -105,6 +122,7 @@ def the_error(**sections: Any) -> tuple[tuple[int | str, ...], str]:
         ({"nexthops": [{"id": 7}]}, ("nexthops", 0), "either"),
         ({"nexthops": [{"id": 7, "via": "10.0.0.1", "blackhole": True}]}, ("nexthops", 0), "either"),
         ({"nexthops": [{"id": 7, "via": "10.0.0.1", "family": "inet6"}]}, ("nexthops", 0, "family"), "`via`"),
+        ({"nexthops": [{"id": 7, "blackhole": True, "encap": {"mpls": {"labels": 9}}}]}, ("nexthops", 0, "encap"), "beside"),
         ({"nexthops": [{"id": 7, "group": [8], "buckets": 9}]}, ("nexthops", 0, "buckets"), "resilient"),
         ({"nexthops": [{"id": 7, "group": [8, 9], "type": "resilient", "buckets": 1}]}, ("nexthops", 0, "buckets"), "as many"),
         ({"nexthops": [{"id": 7, "group": [8, 8]}]}, ("nexthops", 0, "group"), "twice"),

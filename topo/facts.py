@@ -139,7 +139,10 @@ one without which it stays."""
 
 # Kinds that belong to one device; the first element of their key is its ifname.
 ON_LINK: Final = frozenset(
-    {"address", "neighbour", "fdb", "port", "bridge_vlan", "mdb", "shaping", "ingress", "wireguard", "wireguard_peer"}
+    {
+        *("address", "neighbour", "fdb", "port", "bridge_vlan", "mdb", "vni", "shaping", "ingress"),
+        *("wireguard", "wireguard_peer"),
+    }
 )
 
 

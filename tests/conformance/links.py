@@ -137,6 +137,7 @@ def _vxlan(ns: str) -> Case:
     elsewhere = OTHER if ns == HOST else HOST
     base = {"id": 7, "port": 4790, "learning": True, "local": "10.9.0.1"}
     group = {"dev": (ns, "u0")}
+    many = {"id": 0, "external": True}
     own = {
         **each("id", 7, 8),
         **each("local", "10.9.0.1", "10.9.0.9", "fd09::1"),
@@ -156,6 +157,8 @@ def _vxlan(ns: str) -> Case:
         **each("ttl", 9, 10, 0),
         **each("tos", 4, 8),
         **each("ageing", 100, 200),
+        "external": ({"external": False}, many),
+        "vnifilter": ({**many, "vnifilter": False}, {**many, "vnifilter": True}),
         **each("created_in", elsewhere, *(() if ns == HOST else (OTHER,))),
     }
     if ns == HOST:
@@ -167,6 +170,8 @@ def _vxlan(ns: str) -> Case:
         "port": again(made.format(7, 4799)),
         "created_in": again(made.format(7, 4790)),
         **{name: again(f"{made.format(7, 4790)} {name}") for name in ("proxy", "l2miss", "l3miss")},
+        "external": again("type vxlan external dstport 4790 local 10.9.0.1"),
+        "vnifilter": again("type vxlan external vnifilter dstport 4790 local 10.9.0.1"),
         "local": (change + "local 10.9.0.7",),
         "group": (change + "remote 10.9.0.8",),
         "dev": (change + "dev u5",),

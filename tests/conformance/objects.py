@@ -26,6 +26,7 @@ def object_cases(ns: str) -> dict[str, Case]:
         "bridge-vlan": _bridge_vlan(ns, "c0"),
         "bridge-vlan-self": _bridge_vlan(ns, "b0", "self"),
         "bridge-vlan-aware": _aware(ns),
+        "bridge-vlan-tunnels": _tunnels(ns),
         "mdb": _mdb(ns),
         "address": _address(ns, "10.9.7.{}/{}"),
         "address-ipv6": _address(ns, "fd09:7::{}/{}"),
@@ -41,6 +42,8 @@ def object_cases(ns: str) -> dict[str, Case]:
         "neighbour-ipv6": _neighbour(ns, "fd09::77"),
         "fdb": _fdb(ns),
         "fdb-flood": _fdb_flood(ns),
+        "fdb-in-vnis": _fdb_in_vnis(ns),
+        "vni": _vni(ns),
         "sysctl": _sysctl(ns, "net/ipv4/conf/c0/rp_filter"),
         "sysctl-of-the-namespace": _sysctl(ns, "net/ipv4/tcp_syncookies"),
         "tbf": _tbf(ns),
@@ -126,6 +129,32 @@ def _bridge_vlan(ns: str, *key: str) -> Case:
         (*spaces(ns), a_bridge(ns, "b0", vlan_filtering=True, vlan_default_pvid=1), *a_pair(ns, master="b0")),
         full=True,
     )
+
+
+def _tunnels(ns: str) -> Case:
+    """The VNIs that VLANs stand for, of a VXLAN that has many."""
+    ref, ground = Ref("bridge_vlan", ns, ("c0",)), (*spaces(ns), *underlay(ns))
+    port = Fact(Ref("port", ns, ("c0",)), {"vlan_tunnel": True})
+    bridge = a_bridge(ns, "b0", vlan_filtering=True, vlan_default_pvid=1)
+    return Case(
+        "bridge_vlan",
+        Fact(ref, {"pvid": 0, "untagged": "", "tagged": "10,20-23"}),
+        each("tunnels", "10:1000,20-22:2000-2002", "20-23:2001-2004", "10:1000,20:2003,21:2002", None),
+        {"tunnels": ("bridge vlan del dev c0 vid 20 tunnel_info id 2000",)},
+        (
+            "bridge vlan add dev c0 vid 1 pvid untagged",
+            "bridge vlan del dev c0 vid 10",
+            "bridge vlan del dev c0 vid 20-23",
+        ),
+        (*ground, bridge, _with_vnis(_vxlan(ns), master="b0"), port),
+        full=True,
+    )
+
+
+def _with_vnis(vxlan: Fact, **attrs: Any) -> Fact:
+    """The device, for many VNIs."""
+    own = {name: value for name, value in vxlan.attrs.items() if name != "id"}
+    return vxlan._replace(attrs={**own, "external": True, "vnifilter": True, **attrs})
 
 
 def _mdb(ns: str) -> Case:
@@ -395,6 +424,7 @@ def _nexthop(ns: str) -> Case:
         "onlink": ({"onlink": True, "gateway": "192.0.2.1"}, {}),
         "blackhole": ({}, {"blackhole": True, "gateway": None, "dev": None}),
         "family": ({}, {"family": 6, "gateway": "fd09::254"}),
+        **each("encap", "ip id 7 dst 10.0.0.2 ttl 9", "seg6 mode encap segs fd09::7", None),
         "group": ({}, group),
     }
     return _nexthop_case(ns, base, own, "via 10.9.0.77 dev c0")
@@ -407,6 +437,7 @@ def _nexthop_ipv6(ns: str) -> Case:
         "dev": ({}, {"dev": "c1", "gateway": "fd09:5::254"}, {"dev": "c1", "gateway": None}),
         "onlink": ({"onlink": True, "gateway": "fd77::1"}, {}),
         "blackhole": ({}, {"blackhole": True, "gateway": None, "dev": None}),
+        **each("encap", "seg6 mode encap segs fd09::7", *_LOCAL, None),
     }
     return _nexthop_case(ns, base, own, "via fd09::77 dev c0")
 
@@ -534,6 +565,38 @@ def _fdb_flood(ns: str) -> Case:
         (delete,),
         (*spaces(ns), *underlay(ns), _vxlan(ns)),
         at=at,
+    )
+
+
+def _fdb_in_vnis(ns: str) -> Case:
+    """Where each VNI of a device has entries of its own."""
+    zeros, vnis = "00:00:00:00:00:00", [Fact(Ref("vni", ns, ("c0", number)), {"group": None}) for number in (100, 200)]
+
+    def at(attrs: dict[str, Any]) -> Fact:
+        return Fact(Ref("fdb", ns, ("c0", *attrs.pop("of"))), attrs)
+
+    places = ((zeros, "10.9.0.2", "src_vni 100"), (zeros, "10.9.0.2", "src_vni 200"), (_MAC, "", "src_vni 100"))
+    delete = f"bridge fdb del {zeros} dev c0 dst 10.9.0.2 src_vni 100"
+    return Case(
+        "fdb",
+        at({"dst": "10.9.0.2", "of": places[0]}),
+        {"of": tuple({"dst": "10.9.0.2", "of": place} for place in places)},
+        {"of": (delete, f"bridge fdb append {zeros} dev c0 dst 10.9.0.8 src_vni 100")},
+        (delete,),
+        (*spaces(ns), *underlay(ns), _with_vnis(_vxlan(ns)), *vnis),
+        at=at,
+    )
+
+
+def _vni(ns: str) -> Case:
+    below = {"dev": (ns, "u0")}
+    return Case(
+        "vni",
+        Fact(Ref("vni", ns, ("c0", 100)), {"group": None}),
+        each("group", None, "239.1.1.1", "239.1.1.2"),
+        {"group": ("bridge vni add dev c0 vni 100 group 239.1.1.9",)},
+        ("bridge vni delete dev c0 vni 100",),
+        (*spaces(ns), *underlay(ns), _with_vnis(_vxlan(ns), **below)),
     )
 
 

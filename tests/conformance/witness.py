@@ -20,7 +20,7 @@ from sandbox.snapshot import output, read_json
 from conformance.case import MARK
 from conformance.wireguard import WIREGUARD_KEYS
 from topo.facts import HOST, Fact
-from topo.kinds.bridge_vlan import ranges
+from topo.kinds.bridge_vlan import ranges, tunnels
 from topo.kinds.nexthop import written
 from topo.kinds.port import DEFAULTS
 
@@ -175,8 +175,9 @@ def _vxlan(ns: str, link: Seen, data: Seen) -> Seen:
         "dev": (made, data["link"]) if "link" in data else None,
         "tos": int(data.get("tos", "0"), 16),
         "created_in": made,
-        **{name: data.get(name, False) for name in ("learning", "proxy", "l2miss", "l3miss")},
-        **{name: data[name] for name in ("id", "port", "ttl", "ageing")},
+        **{name: data.get(name, False) for name in ("learning", "proxy", "l2miss", "l3miss", "external", "vnifilter")},
+        **{name: data[name] for name in ("port", "ttl", "ageing")},
+        "id": data.get("id", 0),
     }
 
 
@@ -323,11 +324,30 @@ def _bridge_vlan(fact: Fact) -> Seen | None:
         vlans = {v["vlan"]: v.get("flags", ()) for v in entry.get("vlans", ())}
         untagged = {vid for vid, flags in vlans.items() if "Egress Untagged" in flags}
         return {
+            "tunnels": _tunnels(fact) or None,
             "pvid": next((vid for vid, flags in vlans.items() if "PVID" in flags), 0),
             "untagged": ranges(untagged),
             "tagged": ranges(vlans.keys() - untagged),
         }
     return {"pvid": 0, "untagged": "", "tagged": ""} if fact.ref.key[0] in links(fact.ref.ns) else None
+
+
+def _tunnels(fact: Fact) -> str:
+    shown = read_json(fact.ref.ns, "bridge", "-j", "vlan", "tunnelshow", "dev", fact.ref.key[0])
+    vnis: dict[int, int] = {}
+    for one in shown[0].get("tunnels", ()) if shown and len(fact.ref.key) == 1 else ():
+        for vid in range(one["vlan"], one.get("vlanEnd", one["vlan"]) + 1):
+            vnis[vid] = one["tunid"] + vid - one["vlan"]
+    return tunnels(vnis)
+
+
+def _vni(fact: Fact) -> Seen | None:
+    ifname, number = fact.ref.key
+    for device in read_json(fact.ref.ns, "bridge", "-j", "vni", "show", "dev", ifname):
+        for entry in device["vnis"]:
+            if entry["vni"] <= number <= entry.get("vniEnd", entry["vni"]):
+                return {"group": entry.get("group")}
+    return None
 
 
 def _mdb(fact: Fact) -> Seen | None:
@@ -365,8 +385,10 @@ def _neighbour(fact: Fact) -> Seen | None:
 
 
 def _fdb(fact: Fact) -> Seen | None:
-    ifname, mac, dst = fact.ref.key
+    ifname, mac, dst, *more = fact.ref.key
     for entry in read_json(fact.ref.ns, "bridge", "-j", "fdb", "show", "dev", ifname):
+        if more != ([f"src_vni {entry['src_vni']}"] if "src_vni" in entry else []):
+            continue
         if entry["mac"] == mac and entry["state"] == "permanent" and dst in ("", entry.get("dst")):
             return {"dst": entry["dst"], "port": _number(entry.get("port")), "vni": _number(entry.get("vni"))}
     return None
@@ -456,7 +478,7 @@ _UNITS = {"bit": 1 / 8, "Kbit": 1000 / 8, "Mbit": 1e6 / 8, "Gbit": 1e9 / 8, "b":
 def _route(fact: Fact) -> Seen | None:
     family, table, dst, metric, *tos = fact.ref.key
     words = ["ip", f"-{family}", "-d", "-N", "-j", "route", "show", "table", str(table)]
-    for route in _routes(fact.ref.ns, *words):
+    for route in _ways(fact.ref.ns, *words):
         same = int(route.get("tos", "0"), 16) == (int(tos[0].removeprefix("tos "), 16) if tos else 0)
         if route.get("protocol") not in ("kernel", "2") and _key(route, family) == (dst, metric) and same:
             seen = _route_attributes(route)
@@ -486,8 +508,8 @@ _TYPES = {
 }  # fmt: skip
 
 
-def _routes(ns: str, *words: str) -> list[Seen]:
-    """Of an encapsulation iproute2 writes the parts among those of the route, by the same names: here they are one."""
+def _ways(ns: str, *words: str) -> list[Seen]:
+    """Routes or nexthops. Of an encapsulation iproute2 writes the parts among those of the route, by the same names: here they are one."""
 
     def apart(pairs: list[tuple[str, Any]]) -> Seen:
         found: Seen = {}
@@ -552,13 +574,14 @@ def _route_attributes(route: Seen) -> Seen:
 
 def _nexthop(fact: Fact) -> Seen | None:
     six = {hop["id"] for hop in read_json(fact.ref.ns, "ip", "-6", "-d", "-j", "nexthop")}
-    for hop in read_json(fact.ref.ns, "ip", "-d", "-j", "nexthop"):
+    for hop in _ways(fact.ref.ns, "ip", "-N", "-d", "-j", "nexthop"):
         if hop["id"] == fact.ref.key[0]:
             resilient = hop.get("resilient_args", {})
             return {
                 "family": None if "group" in hop else 6 if hop["id"] in six else 4,
                 "gateway": _gateway(hop),
                 "dev": hop.get("dev"),
+                "encap": next(iter(_encapsulation(hop)), None),
                 "onlink": "onlink" in hop["flags"],
                 "blackhole": "blackhole" in hop,
                 "group": written((one["id"], one.get("weight", 1)) for one in hop.get("group", ())) or None,
@@ -697,6 +720,7 @@ _WITNESSES: dict[str, Callable[[Fact], Seen | None]] = {
     "port": _port,
     "bridge_vlan": _bridge_vlan,
     "mdb": _mdb,
+    "vni": _vni,
     "address": _address,
     "route": _route,
     "nexthop": _nexthop,

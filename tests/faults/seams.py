@@ -66,6 +66,7 @@ class Seams:
         self.answers: dict[socket.socket, list[bytes]] = defaultdict(list)
         self.stale: set[socket.socket] = set()
         self.write = os.write
+        self.attempts = False  # whether nftables is asked for a transaction that is given up
 
     def step(self, words: str, read: bool = False) -> int:
         """The errno with which this step is to be refused, 0 for none; KILL is up to the caller, by `dies`."""
@@ -101,6 +102,7 @@ class Seams:
         os.open = self._open(os.open)
         nft: Any = nftables.Nftables
         nft._run = self._nft(nft._run)
+        nft.attempt = self._attempt(nft.attempt)
 
     # Calls
 
@@ -129,12 +131,24 @@ class Seams:
 
     def _nft(self, real: Callable[..., str]) -> Callable[..., str]:
         def call(context: Any, commands: list[dict[str, Any]]) -> str:
-            read = all("list" in command for command in commands)
+            read = self.attempts or all("list" in command for command in commands)
             try:
-                self._before("nft list" if read else "nft", read)
+                self._before("nft --check" if self.attempts else "nft list" if read else "nft", read)
             except OSError as error:
                 raise nftables._error(f"Error: Could not process rule: {error.strerror}") from None
             return real(context, commands)
+
+        return call
+
+    def _attempt(self, real: Callable[..., None]) -> Callable[..., None]:
+        """A transaction that is given up is a question."""
+
+        def call(context: Any, commands: list[dict[str, Any]]) -> None:
+            self.attempts = True
+            try:
+                real(context, commands)
+            finally:
+                self.attempts = False
 
         return call
 

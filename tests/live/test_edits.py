@@ -297,6 +297,21 @@ def test_setting_added_changed_in_place(
     star.destroy()
 
 
+def test_settings_of_a_port_whose_cost_is_its_drivers(host: Host) -> None:
+    """Of a VXLAN nobody knows the cost that is the kernel's default: it stays, and is no reason to go on."""
+    bare = "topology: edit\nvxlans:\n  vx0: {id: 7, local: 127.0.0.1}\nbridges:\n  br0: {ports: [{interface: vx0%s}]}\n"
+    lab = Lab(host, bare % ", neigh_suppress: true, learning: false")
+    lab.apply(bare % "")
+    assert {"neigh_suppress off", "learning on"} <= set(re.findall(r"(?:neigh_suppress|learning) \w+", _port(host)))
+    lab.apply(bare % ", cost: 77")
+    lab.apply(bare % "")
+    lab.destroy()
+
+
+def _port(host: Host) -> str:
+    return host.run("bridge -d link show dev vx0")
+
+
 def test_sysctls_stated_from_the_first_apply_on(host: Host) -> None:
     """Those of a namespace and of a link that are made in the same run go back to what the kernel had given them."""
     sysctls = "sysctls: {net.ipv4.ip_forward: 1, net.ipv4.tcp_syncookies: 0}"

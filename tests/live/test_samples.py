@@ -21,6 +21,7 @@ FULL = {
     "vlan-bridge",
     "vlans",
     "vrfs",
+    "vxlan-vlans",
     "wireguard",
 }  # what distributions' kernels may lack
 MANY = 30  # namespaces; of more, a few are watched
@@ -206,6 +207,21 @@ def _vlan_bridge(host: Host) -> None:
         host.run("ip addr del 10.98.10.77/24 dev eth0", "lab1")
 
 
+def _vxlan_vlans(host: Host) -> None:
+    tunnels = {
+        name: json.loads(host.run("bridge -j vlan tunnelshow", name))[0]["tunnels"] for name in ("host1", "host2")
+    }
+    assert tunnels["host1"] == [{"vlan": 10, "vlanEnd": 20, "tunid": 1010, "tunidEnd": 1020}]
+    assert tunnels["host2"] == [{"vlan": 10, "tunid": 1010}, {"vlan": 30, "tunid": 1020}]
+    assert host.ping("sales1", "10.97.0.2")
+    assert host.ping("lab1", "10.97.0.12"), "by one VNI, in VLANs of different numbers"
+    learned = {entry["mac"]: entry for entry in json.loads(host.run("bridge -j fdb show dev vx0", "host1"))}
+    for pc, vni in (("sales2", 1010), ("lab2", 1020)):
+        assert learned[host.link(pc, "eth0")["address"]].get("src_vni") == vni
+    host.run("ip link set eth0 address 02:00:00:00:97:12", "lab2")
+    assert host.silent("sales1", "10.97.0.12"), "another VNI is another segment"
+
+
 def _vlans(host: Host) -> None:
     assert host.ping("a", "10.95.10.2")
     tags = [host.link("a", name)["linkinfo"]["info_data"] for name in ("s100", "c10")]
@@ -289,6 +305,7 @@ WITNESSES: dict[str, Callable[[Host], None]] = {
     "vrfs": _vrfs,
     "vxlan-flood": _vxlan_flood,
     "vxlan-unicast": _vxlan_unicast,
+    "vxlan-vlans": _vxlan_vlans,
     "wireguard": _wireguard,
 }
 

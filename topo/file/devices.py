@@ -297,6 +297,8 @@ def add_port(scope: Scope, space: Space, ifname: str, settings: model.PortSettin
     }
     if settings.vlan is not None:
         scope.vlans[Ref("bridge_vlan", space.name, (ifname,))] = (settings.vlan, loc)
+        if settings.vlan.tunnels and not stated.setdefault("vlan_tunnel", True):
+            scope.problems.add((*loc, "vlan_tunnel"), "`tunnels` need it: leave it out, or state true")
     for group in settings.mdb or ():
         ref = Ref("mdb", space.name, mdb.key(ifname, group.group, group.source, group.vid))
         scope.add(Fact(ref, {}), (*loc, "mdb"), f"{group.group} on {ifname}")
@@ -321,7 +323,7 @@ def lower_vxlan(scope: Scope, space: Space, name: str, entry: model.Vxlan, loc: 
         "kind": "vxlan",
         "master": None,
         **common.attrs,
-        "id": entry.id,
+        **({"id": entry.id} if entry.vnis is None else {"external": True, "vnifilter": True}),
         "learning": entry.learning,
         "port": entry.port,
     }
@@ -342,11 +344,16 @@ def lower_vxlan(scope: Scope, space: Space, name: str, entry: model.Vxlan, loc: 
     scope.paths[ref] = path(loc)
     scope.facts[ref] = Fact(ref, attrs)
     if entry.mtu is None:
-        first = entry.local or entry.group or next(iter(_peer_addresses(entry)), "")
+        groups = [each.group for each in entry.vnis or () if each.group]
+        first = entry.local or entry.group or next(iter((*groups, *_peer_addresses(entry))), "")
         scope.underlay_mtu[ref] = _OVERHEAD[6 if ":" in first else 4]
     addresses = list(entry.addresses or ())
     space.own += [(name, text) for text in addresses]
     common.settle(scope, space, name, addresses, None)
+    for each in entry.vnis or ():
+        for number in each.numbers():
+            vni = Ref("vni", space.name, (name, number))
+            scope.facts[vni] = Fact(vni, {"group": each.group})
     peers.lower(scope, space.name, name, entry, loc)
 
 

@@ -17,7 +17,7 @@ from topo.file.lowering import lower
 from topo.kinds.nfttable import table_name
 
 _OF_PEERS: Final = frozenset({"fdb", "neighbour", "route"})
-_OF_VXLAN: Final = ("id", "external", "local", "port")  # what the facts of its peers depend on
+_OF_VXLAN: Final = ("id", "vnis", "external", "local", "port")  # what the facts of its peers depend on
 _LISTED: Final = frozenset({"vxlans", "nat"})
 _OF_PORT: Final = frozenset({"port", "to", "protocol"})
 _ANYWHERE: Final = frozenset({"0.0.0.0/0", "::/0"})

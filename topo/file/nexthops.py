@@ -7,7 +7,7 @@ from typing import Any
 from topo.facts import Fact, Ref
 from topo.file import model
 from topo.file.model.values import seconds
-from topo.file.scope import Loc, Scope, Space
+from topo.file.scope import Loc, Scope, Space, path
 from topo.file.ways import Way
 from topo.kinds.nexthop import written
 
@@ -18,7 +18,15 @@ def lower_nexthops(scope: Scope, space: Space) -> None:
     for index, entry in enumerate(space.section.nexthops):
         at = (*space.loc, "nexthops", index)
         attrs = _group(scope, space, entry, at) if entry.group else _single(scope, space, entry, at)
-        scope.add(Fact(Ref("nexthop", space.name, (entry.id,)), attrs), at, f"nexthop {entry.id}")
+        ref = Ref("nexthop", space.name, (entry.id,))
+        if entry.encap:
+            attrs["encap"] = entry.encap.words()
+            scope.paths[ref] = path((*at, "encap"))
+            if entry.encap.seg6local and attrs["family"] == 4:
+                scope.problems.add(
+                    (*at, "encap"), "seg6local is for IPv6 routes", "state `family: inet6`, or `via` of IPv6"
+                )
+        scope.add(Fact(ref, attrs), at, f"nexthop {entry.id}")
 
 
 def _single(scope: Scope, space: Space, entry: model.NexthopObject, at: Loc) -> dict[str, Any]:

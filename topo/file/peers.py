@@ -10,6 +10,7 @@ from topo.facts import OWN, Fact, Ref
 from topo.file import model
 from topo.file.scope import Loc, Scope
 from topo.kinds.alike import new_fact, new_ref
+from topo.kinds.fdb import in_vni
 
 ZEROS: Final = "00:00:00:00:00:00"
 
@@ -26,7 +27,10 @@ def lower(scope: Scope, ns: str, name: str, entry: model.Vxlan, loc: Loc) -> Non
             address, mac, attrs = peer.address, peer.mac, _peer_attributes(peer, entry)
         if entry.local == address:
             continue  # one list of peers serves every host: its own entry is for the others
-        ref = new_ref(("fdb", ns, (name, ZEROS, address) if mac is None else (name, mac, "")))
+        key: tuple[str, ...] = (name, ZEROS, address) if mac is None else (name, mac, "")
+        if entry.vnis is not None and not isinstance(peer, str):
+            key += (in_vni(peer.vni),)
+        ref = new_ref(("fdb", ns, key))
         fact = new_fact((ref, attrs, OWN))
         if put(ref, fact) is not fact:
             scope.problems.add((*loc, "peers", index), f"peer {mac or address} is stated twice")
@@ -53,7 +57,7 @@ def _places(ns: str, name: str, entry: model.Vxlan, loc: Loc) -> Iterator[tuple[
 
 def _peer_attributes(peer: model.Peer, entry: model.Vxlan) -> dict[str, Any]:
     attrs: dict[str, Any] = {"dst": peer.address}
-    if peer.vni is not None and peer.vni != entry.id:
+    if peer.vni is not None and peer.vni != entry.id and entry.vnis is None:
         attrs["vni"] = peer.vni
     if peer.port is not None and peer.port != entry.port:
         attrs["port"] = peer.port

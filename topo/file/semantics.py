@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from topo.facts import Ref
+from topo.facts import Ref, link
 from topo.file.scope import Loc, Scope, Space, elsewhere, path, shown
 from topo.kinds.link_kinds import LINK_KINDS
 
@@ -57,17 +57,22 @@ def _addresses(scope: Scope, space: Space) -> None:
 def _vnis(scope: Scope) -> None:
     """A UDP socket (port and family, in one namespace) knows a VNI once (vxlan_vni_in_use in drivers/net/vxlan)."""
     first: dict[tuple[str, int, int, bool], Ref] = {}
+    many: dict[Ref, list[int]] = {}
+    for ref in scope.facts:
+        if ref[0] == "vni":
+            many.setdefault(link(ref.ns, ref.key[0]), []).append(ref.key[1])
     for ref, (_, attrs, _) in scope.facts.items():
         if ref[0] != "link" or attrs.get("kind") != "vxlan":
             continue
         six = ":" in (attrs.get("local") or attrs.get("group") or "")
-        other = first.setdefault((attrs.get("created_in", ref.ns), attrs["port"], attrs["id"], six), ref)
-        if other is not ref:
-            here, there = _declared(scope, ref), _declared(scope, other)
-            message = (
-                f"VNI {attrs['id']} is used twice on UDP port {attrs['port']}, by {other} too, first at {path(there)}"
-            )
-            scope.problems.add((*here, "id"), message)
+        for number in [attrs["id"]] if "id" in attrs else many.get(ref, ()):
+            other = first.setdefault((attrs.get("created_in", ref.ns), attrs["port"], number, six), ref)
+            if other is not ref:
+                here, there = _declared(scope, ref), _declared(scope, other)
+                message = (
+                    f"VNI {number} is used twice on UDP port {attrs['port']}, by {other} too, first at {path(there)}"
+                )
+                scope.problems.add((*here, "id" if "id" in attrs else "vnis"), message)
 
 
 def _siblings(scope: Scope) -> None:

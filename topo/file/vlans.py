@@ -6,9 +6,9 @@ from typing import Any
 
 from topo.facts import Fact, Ref
 from topo.file import model
-from topo.file.model.settings import vlan_numbers
+from topo.file.model.settings import tunnel_numbers, vlan_numbers
 from topo.file.scope import Scope
-from topo.kinds.bridge_vlan import UNSTATED, ranges
+from topo.kinds.bridge_vlan import UNSTATED, ranges, tunnels
 
 
 def lower_vlans(scope: Scope) -> None:
@@ -37,7 +37,8 @@ def _attributes(stated: model.PortVlans) -> dict[str, Any]:
     pvid = stated.pvid or 0
     tagged = vlan_numbers(stated.tagged)
     untagged = vlan_numbers(stated.untagged) | ({pvid} - {0} - tagged)
-    return {"pvid": pvid, "untagged": ranges(untagged), "tagged": ranges(tagged)}
+    attrs = {"pvid": pvid, "untagged": ranges(untagged), "tagged": ranges(tagged)}
+    return {**attrs, "tunnels": tunnels(tunnel_numbers(stated.tunnels))} if stated.tunnels else attrs
 
 
 def _default(scope: Scope, ref: Ref, bridge: str) -> None:

@@ -39,7 +39,7 @@ _TOO_MANY_QUEUES: Final = 0xFFFF
 
 
 _IFLA_BR_VLAN_PROTOCOL: Final = 8
-_NOT_EVERYWHERE: Final = frozenset({"dscp", "encap"})  # of rules and routes
+_NOT_EVERYWHERE: Final = frozenset({"dscp", "encap"})  # of rules, routes and nexthops
 _LO: Final = 1  # the loopback's ifindex, in every namespace
 _NO_OPTIONS: Final = attr(TCA_OPTIONS, attr(1, b"") + attr(2, b""))
 """Of every queueing discipline that topo knows these are too short to be options: EINVAL."""
@@ -98,7 +98,7 @@ def wanted(changes: Iterable[Change]) -> dict[Feature, list[Ref]]:
             feature = _link(attrs.get("kind", "")) if change.action in (CREATE, REPLACE) else None
             if _keeps_apart(attrs):
                 found.setdefault(VLANS, []).append(ref)
-        elif ref.kind in ("rule", "route"):
+        elif ref.kind in ("rule", "route", "nexthop"):
             if not attrs.keys().isdisjoint(_NOT_EVERYWHERE) or attrs.get("nexthops"):
                 for feature in routing_features.wanted(attrs):
                     found.setdefault(feature, []).append(ref)

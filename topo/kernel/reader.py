@@ -331,6 +331,8 @@ class Reader:
                 kinds.add("wireguard")
         if self._hands_over(name):
             kinds.add("neighbour")
+        if "vni" in kinds and not any(fact.attrs.get("vnifilter") for fact in self._concerning(space)):
+            kinds.discard("vni")  # before the first such device the kernel may know no such table (EOPNOTSUPP)
         if name == HOST and not self._recorded:
             kinds.add("nft")
         return kinds

@@ -6,6 +6,7 @@ from typing import Final
 
 from topo.facts import PROTOCOL
 from topo.kinds.mdb import BR_PORT_MSG
+from topo.kinds.vni import TUNNEL_MSG
 from topo.wire import (
     AF_BRIDGE,
     AF_INET,
@@ -20,6 +21,7 @@ from topo.wire import (
     RTM_GETNEIGH,
     RTM_GETNEXTHOP,
     RTM_GETRULE,
+    RTM_GETTUNNEL,
     RTMSG,
     attr_u32,
 )
@@ -42,6 +44,7 @@ PLAIN: Final = (
     ("neighbour", RTM_GETNEIGH, tuple(NDMSG.pack(f, 0, 0, 0, 0) for f in _BOTH)),
     ("bridge_vlan", RTM_GETLINK, (BRIDGE_VLANS,)),
     ("mdb", RTM_GETMDB, (BR_PORT_MSG.pack(AF_BRIDGE, 0),)),
+    ("vni", RTM_GETTUNNEL, (TUNNEL_MSG.pack(AF_BRIDGE, 0, 0, 0),)),
     ("fdb", RTM_GETNEIGH, (NDMSG.pack(AF_BRIDGE, 0, 0, 0, 0),)),
 )
 """Tables that are read as they are: the kind, the request, and its bodies."""

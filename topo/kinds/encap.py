@@ -57,18 +57,19 @@ def unpack_labels(data: bytes) -> str:
     return "/".join(str(number >> 12) for (number,) in struct.iter_unpack(">I", data[: len(data) & ~3]))
 
 
-def encode(text: str) -> bytes:
-    """The two attributes of a route, next hop or nexthop. An IP that is not of its kind has been refused before."""
+def encode(text: str, type_: int = RTA_ENCAP_TYPE, data: int = RTA_ENCAP) -> bytes:
+    """The two attributes, numbered `type_` and `data`, of a route, next hop or nexthop. An IP that is not of its kind has
+    been refused before."""
     kind, *words = text.split()
     if kind == "raw":
-        number, *data = words
-        return attr(RTA_ENCAP_TYPE, struct.pack("=H", int(number))) + attr(RTA_ENCAP, bytes.fromhex("".join(data)))
+        number, *rest = words
+        return attr(type_, struct.pack("=H", int(number))) + attr(data, bytes.fromhex("".join(rest)))
     if kind == "mpls":
         inside = attr(_MPLS_DST, labels(words[0])) + (attr(_MPLS_TTL, U8.pack(int(words[2]))) if words[1:] else b"")
     else:
         stated = dict(zip(words[::2], words[1::2], strict=True))
         inside = _srh(**stated) if kind == "seg6" else b"".join(_numbered(kind, stated))
-    return attr(RTA_ENCAP_TYPE, struct.pack("=H", TYPES[kind])) + attr(RTA_ENCAP | 0x8000, inside)
+    return attr(type_, struct.pack("=H", TYPES[kind])) + attr(data | 0x8000, inside)
 
 
 def _srh(mode: str, segs: str) -> bytes:

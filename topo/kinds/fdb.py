@@ -1,7 +1,7 @@
 """Forwarding database entries (bridge(8), linux/neighbour.h): of VXLAN devices, and by hand of others.
 
-The key is (ifname, mac, ""), or (ifname, zeros, dst) for a VXLAN's flood entries, which stand side by side. What
-someone set by hand on another kind of device has (ifname, mac, "master") in its bridge's table, (ifname, mac,
+The key is (ifname, mac, ""), or (ifname, zeros, dst) for a VXLAN's flood entries, which stand side by side; those for
+one VNI of a device that has many, with `src_vni 1000` behind. What someone set by hand on another kind of device has (ifname, mac, "master") in its bridge's table, (ifname, mac,
 "self") in the device's own. The kernel keeps no protocol for these: none is ever `tagged`.
 """
 
@@ -38,7 +38,7 @@ from topo.wire import (
     unpack_ips,
 )
 
-NDA_DST, NDA_LLADDR, NDA_VLAN, NDA_PORT, NDA_VNI, NDA_IFINDEX, NDA_MASTER = 1, 2, 5, 6, 7, 8, 9
+NDA_DST, NDA_LLADDR, NDA_VLAN, NDA_PORT, NDA_VNI, NDA_IFINDEX, NDA_MASTER, NDA_SRC_VNI = 1, 2, 5, 6, 7, 8, 9, 11
 NTF_SELF, NTF_MASTER, NTF_EXT_LEARNED = 0x02, 0x04, 0x10
 NUD_REACHABLE, NUD_NOARP, NUD_PERMANENT = 0x02, 0x40, 0x80
 _STATE: Final = NUD_PERMANENT | NUD_NOARP  # what bridge(8) writes for `permanent`
@@ -49,6 +49,11 @@ _ZEROS: Final = bytes(6)
 _ATTRIBUTES: Final = frozenset({NDA_DST, NDA_LLADDR, 3})  # and NDA_CACHEINFO
 _FIRST: Final = NLATTR.pack(10, NDA_LLADDR)  # the kernel writes it first, in 12 bytes
 _SECOND: Final = NLATTR.pack(8, NDA_MASTER)
+
+
+def in_vni(number: int | None) -> str:
+    """What the key has behind it of an entry for one VNI of several."""
+    return f"src_vni {number}"
 
 
 def _is_group(mac: str) -> bool:
@@ -69,6 +74,8 @@ def _body(ref: Ref, attrs: Mapping[str, Any], env: Env) -> bytes:
         body += attr(NDA_PORT, BE16.pack(attrs["port"]))
     if attrs.get("vni") is not None:
         body += attr_u32(NDA_VNI, attrs["vni"])
+    for word in ref.key[3:]:
+        body += attr_u32(NDA_SRC_VNI, int(word[8:]))
     return body + (attr_u32(NDA_IFINDEX, env.index(ref.ns, attrs["_via"])) if attrs.get("_via") else b"")
 
 
@@ -143,7 +150,10 @@ def _of_vxlan(ifname: str, mac: str, state: int, flags: int, found: dict[int, by
     if learned:
         attrs["_flags"] = learned
     foreign = learned or _is_default(mac, dst, state)
-    ref = Ref("fdb", view.ns, (ifname, mac, dst if _is_group(mac) else ""))
+    key: tuple[str, ...] = (ifname, mac, dst if _is_group(mac) else "")
+    if len(found.get(NDA_SRC_VNI, b"")) == 4:
+        key += (in_vni(U32.unpack(found[NDA_SRC_VNI])),)
+    ref = Ref("fdb", view.ns, key)
     return (Fact(ref, attrs, FOREIGN if foreign else STATIC),)
 
 
@@ -199,7 +209,11 @@ def compare(desired: Fact, live: Fact) -> tuple[str, ...]:
 
 
 def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
-    return (link(fact.ref.ns, fact.ref.key[0]),)
+    ns, key = fact.ref.ns, fact.ref.key
+    home = link(ns, key[0])
+    if len(key) < 4 or not key[3].startswith("src_vni "):
+        return (home,)
+    return home, Ref("vni", ns, (key[0], int(key[3][8:])))
 
 
 def describe(fact: Fact) -> str:

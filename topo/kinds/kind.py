@@ -66,6 +66,13 @@ def stated_differences(desired: Fact, live: Fact) -> tuple[str, ...]:
     return tuple(name for name, value in desired.attrs.items() if have.get(name) != value and name[0] != "_")
 
 
+def but_for_rare(rare: frozenset[str], desired: Fact, live: Fact) -> tuple[str, ...]:
+    """As `stated_differences`; what is not stated of `rare` is not to be."""
+    have, want = live.attrs, desired.attrs
+    unstated = sorted(name for name in have if name in rare and name not in want and have[name])
+    return (*stated_differences(desired, live), *unstated)
+
+
 def nothing(*_: Any) -> tuple[()]:
     return ()
 

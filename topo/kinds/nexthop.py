@@ -10,11 +10,13 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 from topo.changes import AGAIN, DELETE, REPLACE, UPDATE, Change, Env, Op, Rtnl
 from topo.facts import PROTOCOL, STATIC, Fact, Live, Ref, link, links_of
-from topo.kinds.kind import DesiredView, Kind, View
+from topo.kinds import encap
+from topo.kinds.kind import DesiredView, Kind, View, but_for_rare
 from topo.kinds.route import origin, reaching
 from topo.wire import (
     AF_INET,
@@ -36,7 +38,7 @@ from topo.wire import (
 )
 
 NHA_ID, NHA_GROUP, NHA_GROUP_TYPE, NHA_BLACKHOLE, NHA_OIF, NHA_GATEWAY = 1, 2, 3, 4, 5, 6
-NHA_FDB, NHA_RES_GROUP = 11, 12
+NHA_ENCAP_TYPE, NHA_ENCAP, NHA_FDB, NHA_RES_GROUP = 7, 8, 11, 12
 RTNH_F_ONLINK: Final = 4
 TYPES: Final = ("mpath", "resilient")  # NEXTHOP_GRP_TYPE_*
 _RESILIENT: Final = {"buckets": (1, U16), "idle_timer": (2, U32), "unbalanced_timer": (3, U32)}
@@ -60,6 +62,7 @@ def encode(op: Op, env: Env) -> list[Rtnl]:
     else:
         body += attr_u32(NHA_OIF, env.index(ns, attrs["dev"]))
         body += attr(NHA_GATEWAY, pack_ip(attrs["gateway"])) if attrs.get("gateway") else b""
+        body += encap.encode(attrs["encap"], NHA_ENCAP_TYPE, NHA_ENCAP) if attrs.get("encap") else b""
     there = op.verb == UPDATE or AGAIN in op.attrs
     return [Rtnl(ns, RTM_NEWNEXTHOP, NLM_F_CREATE | (NLM_F_REPLACE if there else NLM_F_EXCL), body)]
 
@@ -91,6 +94,8 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
             return ()
         gateway = found.get(NHA_GATEWAY, b"")
         attrs |= {"dev": dev, "gateway": unpack_ip(gateway) if len(gateway) in (4, 16) else None}
+        if NHA_ENCAP in found:
+            attrs["encap"] = encap.decode(found.get(NHA_ENCAP_TYPE, b""), found[NHA_ENCAP])
     made_by = origin(protocol) if protocol else STATIC  # ip-nexthop(8) states none
     return (Fact(Ref("nexthop", view.ns, (U32.unpack(found[NHA_ID]),)), attrs, made_by),)
 
@@ -178,11 +183,13 @@ def describe(fact: Fact) -> str:
         return "blackhole"
     if attrs.get("group"):
         return f"group {attrs['group']}" + (" type resilient" if attrs.get("type") == "resilient" else "")
-    words = [f"{word} {attrs[name]}" for name, word in (("gateway", "via"), ("dev", "dev")) if attrs.get(name)]
+    words = [f"{word} {attrs[name]}" for name, word in _WORDS.items() if attrs.get(name)]
     return " ".join(words + ["onlink"] * bool(attrs.get("onlink")))
 
 
+_WORDS: Final = {"encap": "encap", "gateway": "via", "dev": "dev"}
+
 NEXTHOP: Final = Kind(
-    "nexthop", encode, decode, requires, replace=replace, takes=takes, describe=describe,
+    "nexthop", encode, decode, requires, partial(but_for_rare, frozenset({"encap"})), replace, takes=takes, describe=describe,
     absent=frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH}),
 )  # fmt: skip

@@ -59,13 +59,16 @@ def decode(data: bytes, ref: Ref, kind: str | None, origin: str) -> Fact | None:
             attrs[name] = unpack(value)
         except (struct.error, IndexError):
             continue  # shorter than its type: a malformed message states nothing
-    default = all(attrs.get(name, unstated) == unstated for name, unstated in DEFAULTS.items())
     if kind == "veth":
-        if default and attrs.get("cost", _VETH_COST) == _VETH_COST:
-            return None
         attrs["_cost"] = _VETH_COST
-        return Fact(ref, attrs, origin)
-    return Fact(ref, attrs, FOREIGN if default else origin)
+        return None if unset(attrs) else Fact(ref, attrs, origin)
+    return Fact(ref, attrs, FOREIGN if unset(attrs) else origin)
+
+
+def unset(attrs: Mapping[str, Any]) -> bool:
+    """Whether there is nothing in these that could be put back to a default."""
+    default = {**DEFAULTS, "cost": attrs.get("_cost", attrs.get("cost"))}
+    return all(attrs.get(name, unstated) == unstated for name, unstated in default.items())
 
 
 def encode(op: Op, env: Env) -> list[Rtnl]:

@@ -21,13 +21,14 @@ from topo.kinds.route import ROUTE
 from topo.kinds.rule import RULE
 from topo.kinds.shaping import SHAPING
 from topo.kinds.sysctl import SYSCTL
+from topo.kinds.vni import VNI
 from topo.kinds.wg import WIREGUARD_DEVICE, WIREGUARD_PEER
 
 KINDS: Final[dict[str, Kind]] = {
     kind.name: kind
     for kind in (
         *(NAMESPACE, LINK, PORT, BRIDGE_VLAN, ADDRESS, SYSCTL, NEXTHOP, ROUTE, RULE, NEIGHBOUR, FDB, SHAPING, NFT),
-        *(INGRESS, MDB, WIREGUARD_DEVICE, WIREGUARD_PEER),
+        *(INGRESS, MDB, VNI, WIREGUARD_DEVICE, WIREGUARD_PEER),
     )
 }
 

@@ -19,7 +19,7 @@ from topo.changes import AGAIN, DELETE, UPDATE, Env, Op, Rtnl
 from topo.facts import FOREIGN, PROTOCOL, STATIC, TAGGED, Fact, Ref, link, links_of
 from topo.kinds import encap, metrics
 from topo.kinds.alike import Block, Expected, columns, new_fact, new_ref, sorted_by
-from topo.kinds.kind import DesiredView, Kind, View, stated_differences
+from topo.kinds.kind import DesiredView, Kind, View, but_for_rare
 from topo.wire import (
     AF_INET,
     AF_INET6,
@@ -310,8 +310,7 @@ def _decode_next_hops(data: bytes, view: View) -> Iterator[NextHop]:
 def compare(desired: Fact, live: Fact) -> tuple[str, ...]:
     """The attributes that differ; the order of next hops is no difference. What is not stated of `RARE` is not to be."""
     stated = desired.attrs
-    differing = stated_differences(desired, live)
-    differing += tuple(sorted(name for name in live.attrs if name in RARE and name not in stated and live.attrs[name]))
+    differing = but_for_rare(RARE, desired, live)
     if stated.get("nhid"):  # the way is its nexthop's
         return tuple(name for name in differing if name not in WAY)
     if "nexthops" in differing and _same_hops(desired.attrs["nexthops"] or (), live.attrs["nexthops"] or ()):

@@ -12,7 +12,7 @@ from topo.wire import AF_INET, AF_INET6, BE16, BOOL, U8, U32, Attr, attr, attr_u
 
 # IFLA_VXLAN_* in linux/if_link.h
 ID, GROUP, LINK, LOCAL, TTL, TOS, LEARNING, AGEING = 1, 2, 3, 4, 5, 6, 7, 8
-PROXY, L2MISS, L3MISS, PORT, GROUP6, LOCAL6 = 11, 13, 14, 15, 16, 17
+PROXY, L2MISS, L3MISS, PORT, GROUP6, LOCAL6, EXTERNAL, VNIFILTER = 11, 13, 14, 15, 16, 17, 25, 30
 
 DATA: Final = (
     Attr("id", ID, U32),
@@ -24,8 +24,12 @@ DATA: Final = (
     Attr("l2miss", L2MISS, BOOL, False),
     Attr("l3miss", L3MISS, BOOL, False),
     Attr("port", PORT, BE16, 4789),
+    Attr("external", EXTERNAL, BOOL, False),
+    Attr("vnifilter", VNIFILTER, BOOL, False),
 )
-_FIXED: Final = frozenset({"id", "port", "proxy", "l2miss", "l3miss", "created_in"})  # EOPNOTSUPP, even if equal
+_FIXED: Final = frozenset(  # EOPNOTSUPP, even if equal
+    {"id", "port", "proxy", "l2miss", "l3miss", "created_in", "external", "vnifilter"}
+)
 
 
 def home(fact: Fact) -> str:
@@ -78,6 +82,7 @@ def decode_extra(data: dict[int, bytes], attrs: dict[str, Any], _: View) -> None
         attrs["group"] = unpack_ip(group)
     if local:
         attrs["local"] = unpack_ip(local)
+    attrs["vnifilter"] = VNIFILTER in data  # told only where it is set
     if LINK in data:
         attrs["_link"] = U32.unpack(data[LINK])
 

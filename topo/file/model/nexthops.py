@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
+from topo.file.model.encaps import Encap
 from topo.file.model.values import Entry, Ifname, Positive, Seconds, missing, wrong
 from topo.kinds.words import Ip
 
@@ -33,6 +34,7 @@ class NexthopObject(Entry):
     family: Literal["inet", "inet6"] | None = Field(
         None, description="inet or inet6, for one without `via`: IPv6 routes take those of inet6 alone; unset, inet"
     )
+    encap: Encap | None = Field(None, description="what is put around packets that go this way")
     blackhole: Literal[True] | None = Field(None, description="drop what is sent there")
     group: (
         Annotated[
@@ -62,6 +64,8 @@ class NexthopObject(Entry):
             raise ValueError("a nexthop has either `via` or `dev` or both, or `blackhole`, or a `group`")
         if self.onlink and len(ways) < 2:
             raise wrong("`onlink` needs `via` and `dev`", "onlink", value=True)
+        if self.encap is not None and not ways:
+            raise wrong("`encap` stands beside `via` or `dev`", "encap")
         if self.family is not None and (self.via or self.group):
             raise wrong(
                 "the family is that of `via`" if self.via else "a group has the families of its members", "family"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictInt, model_validator
 
 from topo.file.model.values import Entry, SysctlValue, single, wrong
+from topo.file.spans import span
 from topo.kinds.bridge_vlan import numbers
 from topo.kinds.later import Either
 from topo.kinds.spec import InterfaceSettings
@@ -50,18 +52,40 @@ def _vlans(value: Any) -> list[int | str]:
     """VLANs and ranges of them, each checked."""
     values = value if isinstance(value, list) else [value]
     for item in values:
-        first, _, last = str(item).partition("-")
-        bounds = (first, last or first)
-        if isinstance(item, bool) or not all(
-            bound.isascii() and bound.isdigit() and len(bound) < 5 for bound in bounds
-        ):
-            raise ValueError(f"{item!r} is no VLAN: write 20, or 30-32 for a range")
-        if not 1 <= int(bounds[0]) <= int(bounds[1]) <= _LAST_VLAN:
-            raise ValueError(f"VLANs {item} are none of 1 to {_LAST_VLAN} in order")
+        span(item, "VLAN", 1, _LAST_VLAN, "20, or 30-32")
     return values
 
 
 _LAST_VLAN: Final = 4094
+_LAST_VNI: Final = 0xFFFFFF
+
+
+def _tunnels(value: Any) -> dict[str, int | str]:
+    """VLANs and the VNIs that they stand for, each checked."""
+    if not isinstance(value, dict):
+        raise wrong("a mapping of VLANs to VNIs is expected: {10: 1000, 20-22: 2020-2022}")
+    found = {str(vlans): vnis for vlans, vnis in value.items()}
+    tunnel_numbers(found)
+    return found
+
+
+def tunnel_numbers(stated: Mapping[str, int | str]) -> dict[int, int]:
+    """The VNI of each VLAN. Raises ValueError."""
+    found: dict[int, int] = {}
+    for vlans, vnis in stated.items():
+        first, last = span(vlans, "VLAN", 1, _LAST_VLAN, "20, or 30-32")
+        low, high = span(vnis, "VNI", 1, _LAST_VNI, "2000, or 2000-2002")
+        if last - first != high - low:
+            raise ValueError(f"VLANs {vlans} and VNIs {vnis} are not as many")
+        pairs = dict(zip(range(first, last + 1), range(low, high + 1), strict=True))
+        if twice := found.keys() & pairs.keys():
+            raise ValueError(f"VLAN {min(twice)} stands for two VNIs")
+        if shared := set(found.values()).intersection(pairs.values()):
+            raise ValueError(f"two VLANs stand for VNI {min(shared)}")
+        found |= pairs
+    return found
+
+
 Vlans = Annotated[list[int | str], Either(_vlans, list[int | str] | int | str)]
 
 
@@ -73,12 +97,18 @@ class PortVlans(Entry):
     )
     untagged: Vlans | None = Field(None, description="more VLANs that go out without a tag: 10, or [20, 30-32]")
     tagged: Vlans | None = Field(None, description="VLANs that go out with their tag: 10, or [20, 30-32]")
+    tunnels: Annotated[dict[str, int | str], Either(_tunnels, dict[str, int | str])] | None = Field(
+        None,
+        description="of a VXLAN with `vnis`: the VNIs that its VLANs stand for: {10: 1000, 20-22: 2020-2022}",
+    )
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        both = vlan_numbers(self.untagged) & vlan_numbers(self.tagged)
-        if both:
+        tagged, untagged = vlan_numbers(self.tagged), vlan_numbers(self.untagged)
+        if both := untagged & tagged:
             raise wrong(f"VLAN {min(both)} is both tagged and untagged", "untagged")
+        if self.tunnels and (out := tunnel_numbers(self.tunnels).keys() - tagged - untagged - {self.pvid}):
+            raise wrong(f"VLAN {min(out)} is none that the port is in", "tunnels")
         return self
 
 

@@ -17,6 +17,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError
 
 from topo.facts import HOST
 from topo.file import addressing, ranges
+from topo.file.spans import span
 from topo.kinds.later import Either
 from topo.kinds.words import canonical_ip, interface_name
 from topo.patterns import late
@@ -24,7 +25,6 @@ from topo.patterns import late
 _NAMESPACE: Final = late(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOPOLOGY: Final = late(r"[a-z0-9][a-z0-9-]{0,31}")
 _SYSCTL: Final = late(r"net(?:[./][A-Za-z0-9_@-]+){2,}")
-_PORTS: Final = late(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _DOTTED: Final = late(r"[0-9.]+")
 _NUMBER: Final = late(r"0[xX][0-9a-fA-F]+|[0-9]+")
 RT_TABLES: Final = ("/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables")
@@ -180,19 +180,7 @@ def _one_per_family(values: list[str]) -> list[str]:
 
 def ports(value: Any) -> tuple[int, int]:
     """First and last of a port (80) or a range of ports ("8000-8010"). Raises ValueError."""
-    if type(value) is int:
-        first = last = value
-    else:
-        match = _PORTS.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
-            raise ValueError(f"{value!r} is no port: write 80, or 8000-8010 for a range")
-        first = int(match[1])
-        last = int(match[2] or first)
-    if not 1 <= first <= 65535 or not 1 <= last <= 65535:
-        raise ValueError(f"{value} is no port: 1 to 65535")
-    if last < first:
-        raise ValueError(f"the range of ports {value} runs backwards")
-    return first, last
+    return span(value, "port", 1, 65535, "80, or 8000-8010")
 
 
 def _port(value: Any) -> Any:

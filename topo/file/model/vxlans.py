@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
-from pydantic import ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from topo.file.addressing import parse_address
 from topo.file.model.settings import Settings
@@ -19,10 +19,14 @@ from topo.file.model.values import (
     Tos,
     missing,
     no_entries,
+    single,
     wrong,
 )
+from topo.file.spans import span
 from topo.kinds.later import Either
 from topo.kinds.words import Ip, Mac, canonical_ip
+
+_LAST_VNI: Final = 0xFFFFFF
 
 
 class Peer(Entry):
@@ -32,7 +36,9 @@ class Peer(Entry):
     mac: Mac | None = Field(None, description="its MAC address: a unicast FDB entry; unset, frames are flooded to it")
     ip: Ip | None = Field(None, description="its address inside the VXLAN: a permanent neighbour entry")
     subnets: Prefixes | None = Field(None, description="what is routed to it, via `ip`, onlink")
-    vni: Annotated[StrictInt, Field(ge=0, le=0xFFFFFF)] | None = Field(None, description="its VNI, if another one")
+    vni: Annotated[StrictInt, Field(ge=0, le=_LAST_VNI)] | None = Field(
+        None, description="its VNI, if another one; of a device with `vnis`, the one in which frames are sent to it"
+    )
     port: PortNumber | None = Field(None, description="its UDP port, if another one")
 
     @model_validator(mode="after")
@@ -58,12 +64,67 @@ def _peer(value: Any) -> Any:
     return Peer.model_validate(value)
 
 
+def _span(value: Any) -> tuple[int, int]:
+    return span(value, "VNI", 1, _LAST_VNI, "2000, or 2000-2009")
+
+
+def _vni(value: Any) -> Any:
+    _span(value)
+    return value
+
+
+class Vni(Entry):
+    """A VNI of a device that has many, or a range of them; `1000` is short for `{vni: 1000}`."""
+
+    vni: Annotated[int | str, Either(_vni)] = Field(description="the VNI, or a range: 2000-2009")
+    group: Ip | None = Field(
+        None, description="multicast group that unknown destinations in it are sent to; needs `dev`"
+    )
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if self.group is not None and not _is_group(self.group):
+            raise wrong(
+                f"{self.group} is no multicast group; other ends go under `peers`, each with its `vni`", "group"
+            )
+        if self.group is not None and len(self.numbers()) > 1:
+            raise wrong("a group is one VNI's", "group", value=self.group)
+        return self
+
+    def numbers(self) -> range:
+        first, last = _span(self.vni)
+        return range(first, last + 1)
+
+
+def _is_group(ip: str) -> bool:
+    number, bits = parse_address(ip)
+    return number >> (bits - 8) == 0xFF or number >> (bits - 4) == 0xE
+
+
+def _entry(value: Any) -> Vni:
+    return Vni(vni=value) if isinstance(value, (int, str)) else Vni.model_validate(value)
+
+
+_Vnis = Annotated[
+    list[Annotated[Vni, Either(_entry, int | str | Vni)]],
+    BeforeValidator(single, json_schema_input_type=list[int | str | Vni] | int | str),
+    Field(min_length=1),
+]
+
+
 class Vxlan(Settings):
-    """A VXLAN device (RFC 7348): one that topo makes, with an `id`, or one that is `external`."""
+    """A VXLAN device (RFC 7348): one that topo makes, with an `id` or with `vnis`, or one that is `external`."""
 
-    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["id"]}, {"required": ["external"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [name]} for name in ("id", "vnis", "external")]}
+    )
 
-    id: Annotated[StrictInt, Field(ge=0, le=0xFFFFFF)] | None = Field(None, description="its VNI")
+    vnis: _Vnis | None = Field(
+        None,
+        description="the VNIs of one device for many, each for a VLAN of its bridge (`tunnels` of the port): "
+        "[1000, 2000-2009, {vni: 3000, group: 239.1.1.1}]",
+    )
+    id: Annotated[StrictInt, Field(ge=0, le=_LAST_VNI)] | None = Field(None, description="its VNI")
     external: StrictBool = Field(False, description="it must be there already (Docker's, say): only `peers` are added")
     local: Ip | None = Field(None, description="address that it sends from")
     dev: Ifname | None = Field(None, description="the underlay's interface")
@@ -97,11 +158,12 @@ class Vxlan(Settings):
     def _sound(self) -> Self:
         if self.external:
             self._only_peers()
+        elif self.vnis is not None:
+            self._many()
         elif self.id is None:
             raise missing("id")
         if self.group is not None:
-            number, bits = parse_address(self.group)
-            if number >> (bits - 8) != 0xFF and number >> (bits - 4) != 0xE:
+            if not _is_group(self.group):
                 raise wrong(f"{self.group} is no multicast group; other ends go under `peers`", "group")
             if self.dev is None:
                 raise wrong("a multicast group needs `dev`, the underlay's interface", "group")
@@ -118,9 +180,29 @@ class Vxlan(Settings):
                 if isinstance(peer, Peer) and getattr(peer, name) is not None:
                     raise wrong("the peers of an external vxlan have its own VNI and port", "peers", index, name)
 
+    def _many(self) -> None:
+        for name in ("id", "group"):
+            if getattr(self, name) is not None:
+                raise wrong(f"`{name}` is for a device of one VNI; here it stands in `vnis`", name)
+        known: set[int] = set()
+        for index, entry in enumerate(self.vnis or ()):
+            if entry.group is not None and self.dev is None:
+                raise wrong("a multicast group needs `dev`, the underlay's interface", "vnis", index, "group")
+            if twice := known.intersection(entry.numbers()):
+                raise wrong(f"VNI {min(twice)} is stated twice", "vnis", index)
+            known.update(entry.numbers())
+        for index, peer in enumerate(self.peers):
+            vni = None if isinstance(peer, str) else peer.vni
+            if vni not in known:
+                message = (
+                    "a peer of a device with `vnis` needs `vni`" if vni is None else f"the device has no VNI {vni}"
+                )
+                raise wrong(message, "peers", index, *(("vni",) if vni is not None else ()))
+
     def _one_family(self) -> None:
         """The underlay is IPv4 or IPv6, not both (vxlan_config_validate in drivers/net/vxlan)."""
-        first = self.local or self.group
+        groups = [entry.group for entry in self.vnis or () if entry.group]
+        first = self.local or self.group or next(iter(groups), None)
         six = None if first is None else ":" in first
         for index, peer in enumerate(self.peers):
             address = peer if isinstance(peer, str) else peer.address
@@ -129,6 +211,9 @@ class Vxlan(Settings):
                 raise wrong(f"{address} is not of the same family as the rest of the underlay", "peers", index)
         if self.group and (":" in self.group) != six:
             raise wrong(f"{self.group} is not of the same family as `local`", "group")
+        for group in groups:
+            if (":" in group) != six:
+                raise wrong(f"{group} is not of the same family as the rest of the underlay", "vnis")
 
 
 Vxlans = dict[Ifnames, Vxlan]
