@@ -49,6 +49,10 @@ def the_error(**sections: Any) -> tuple[tuple[int | str, ...], str]:
         ),
         ({"links": [["a:x", {"bridge": "br0", "mtu": 1}]]}, ("links", 0, "ends", 1, "mtu"), "68"),
         ({"links": [["a:x", {"bridge": "b", "interface": "c"}]]}, ("links", 0, "ends", 1, "bridge"), "not both"),
+        *(
+            ({"links": [["a:x", {"interface": "b:x", "token": token}]]}, ("links", 0, "ends", 1, "token"), "last 64 bits")
+            for token in ("10.0.0.1", "fd00::1")
+        ),
         ({"links": [["a:x"]]}, ("links", 0, "ends"), "at least 2"),
         ({"links": [7]}, ("links", 0), "a link is"),
         ({"links": [{"ends": ["a:x", "b:x"], "prefix": 30}]}, ("links", 0, "prefix"), "subnet"),

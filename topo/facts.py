@@ -140,7 +140,7 @@ one without which it stays."""
 # Kinds that belong to one device; the first element of their key is its ifname.
 ON_LINK: Final = frozenset(
     {
-        *("address", "neighbour", "fdb", "port", "bridge_vlan", "mdb", "vni", "shaping", "ingress"),
+        *("address", "neighbour", "fdb", "port", "bridge_vlan", "mdb", "vni", "inet6", "shaping", "ingress"),
         *("wireguard", "wireguard_peer"),
     }
 )

@@ -44,6 +44,7 @@ def object_cases(ns: str) -> dict[str, Case]:
         "fdb-flood": _fdb_flood(ns),
         "fdb-in-vnis": _fdb_in_vnis(ns),
         "vni": _vni(ns),
+        "inet6": _inet6(ns),
         "sysctl": _sysctl(ns, "net/ipv4/conf/c0/rp_filter"),
         "sysctl-of-the-namespace": _sysctl(ns, "net/ipv4/tcp_syncookies"),
         "tbf": _tbf(ns),
@@ -585,6 +586,17 @@ def _fdb_in_vnis(ns: str) -> Case:
         (delete,),
         (*spaces(ns), *underlay(ns), _with_vnis(_vxlan(ns)), *vnis),
         at=at,
+    )
+
+
+def _inet6(ns: str) -> Case:
+    return Case(
+        "inet6",
+        Fact(Ref("inet6", ns, ("c0",)), {"addrgenmode": "none", "token": None}),
+        {**each("addrgenmode", "none", "eui64", "random"), **each("token", "::7", "::8", None)},
+        {"addrgenmode": ("ip link set c0 addrgenmode random",), "token": ("ip token set ::9 dev c0",)},
+        (),
+        (*spaces(ns), *a_pair(ns)),
     )
 
 

@@ -341,6 +341,13 @@ def _tunnels(fact: Fact) -> str:
     return tunnels(vnis)
 
 
+def _inet6(fact: Fact) -> Seen | None:
+    ifname = fact.ref.key[0]
+    tokens = [entry["token"] for entry in read_json(fact.ref.ns, "ip", "-j", "token", "show", "dev", ifname)]
+    mode = read_json(fact.ref.ns, "ip", "-d", "-j", "link", "show", "dev", ifname)[0]["inet6_addr_gen_mode"]
+    return {"addrgenmode": mode, "token": next((token for token in tokens if token != "::"), None)}
+
+
 def _vni(fact: Fact) -> Seen | None:
     ifname, number = fact.ref.key
     for device in read_json(fact.ref.ns, "bridge", "-j", "vni", "show", "dev", ifname):
@@ -721,6 +728,7 @@ _WITNESSES: dict[str, Callable[[Fact], Seen | None]] = {
     "bridge_vlan": _bridge_vlan,
     "mdb": _mdb,
     "vni": _vni,
+    "inet6": _inet6,
     "address": _address,
     "route": _route,
     "nexthop": _nexthop,

@@ -40,7 +40,7 @@ def _shaping(shaping: Shaping) -> dict[str, Any]:
 class Common:
     """What every interface takes, worked out once for an entry and used for all that its range expands to."""
 
-    __slots__ = ("addresses", "attrs", "gateway", "ingress", "loc", "made", "shaped_at", "shaping", "sysctls")
+    __slots__ = ("addresses", "attrs", "gateway", "inet6", "ingress", "loc", "made", "shaped_at", "shaping", "sysctls")
 
     def __init__(
         self,
@@ -75,6 +75,9 @@ class Common:
         self.addresses: list[str] | None = settings.addresses if settings else None
         self.gateway: Any = settings.gateway if settings else None
         self.ingress: str | None = settings.ingress if settings else None
+        self.inet6 = {
+            name: value for name in ("addrgenmode", "token") if settings and (value := getattr(settings, name))
+        }
         shaping: Shaping | None = stated["shaping"]
         self.shaping = _shaping(shaping) if shaping is not None else None
         if self.shaping is not None:
@@ -110,6 +113,9 @@ class Common:
             facts[ref] = Fact(ref, {"to": self.ingress})
             scope.paths[ref] = path((*self.loc, "ingress"))
             scope.ingresses[ref] = (*self.loc, "ingress")
+        if self.inet6:
+            ref = Ref("inet6", ns, (ifname,))
+            facts[ref] = Fact(ref, {"addrgenmode": "eui64", "token": None, **self.inet6})
         for pattern, value in self.sysctls:
             ref = Ref("sysctl", ns, (pattern.format(ifname),))
             facts[ref] = Fact(ref, {"value": value})

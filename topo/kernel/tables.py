@@ -44,6 +44,7 @@ PLAIN: Final = (
     ("neighbour", RTM_GETNEIGH, tuple(NDMSG.pack(f, 0, 0, 0, 0) for f in _BOTH)),
     ("bridge_vlan", RTM_GETLINK, (BRIDGE_VLANS,)),
     ("mdb", RTM_GETMDB, (BR_PORT_MSG.pack(AF_BRIDGE, 0),)),
+    ("inet6", RTM_GETLINK, (IFINFOMSG.pack(AF_INET6, 0, 0, 0, 0),)),
     ("vni", RTM_GETTUNNEL, (TUNNEL_MSG.pack(AF_BRIDGE, 0, 0, 0),)),
     ("fdb", RTM_GETNEIGH, (NDMSG.pack(AF_BRIDGE, 0, 0, 0, 0),)),
 )

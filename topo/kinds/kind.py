@@ -97,6 +97,7 @@ class Kind(NamedTuple):
     `absent`: errnos that on delete mean "not there".
     `describe(fact)`: what a plan says of it beside its name. `explain(desired, live)`: an update in lines of its own,
         where attributes are too large to be shown.
+    `unset(attrs)`: whether there is nothing in those of a live fact that deleting it would put back.
     `secrets`: the attributes of desired facts that say where a key is to be had.
     """
 
@@ -115,6 +116,7 @@ class Kind(NamedTuple):
     literal: bool = False
     explain: Callable[[Fact, Fact], Iterable[str]] | None = None
     units: Mapping[str, str] = MappingProxyType({})
+    unset: Callable[[Mapping[str, Any]], bool] = lambda attrs: False
     secrets: Mapping[str, Secret] = MappingProxyType({})
 
 

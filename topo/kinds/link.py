@@ -32,6 +32,7 @@ from topo.kinds.ifla import (
     ONE_QUEUE,
     body,
 )
+from topo.kinds.inet6 import before_up
 from topo.kinds.kind import DesiredView, Kind, LinkKind, Pair, Ports
 from topo.kinds.link_decode import decode
 from topo.kinds.link_kinds import LINK_KINDS
@@ -76,7 +77,7 @@ def _create(kind: LinkKind, fact: Fact, env: Env) -> Requests:
     info = attr_str(IFLA_INFO_KIND, kind.name) + (nest(IFLA_INFO_DATA, data) if data else b"")
     main = _first(kind, fact, env, home) + _master(fact, env) + b"".join(parts) + nest(IFLA_LINKINFO, info)
     index = env.assign(ns, ifname)
-    made = Rtnl(home, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body(index, main, up=_at_once(fact)))
+    made = Rtnl(home, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body(index, main, up=_at_once(fact, env)))
     return [made, *_afterwards(kind, fact, index, env)]
 
 
@@ -86,17 +87,17 @@ def _create_pair(kind: LinkKind, pair: Pair, fact: Fact, env: Env) -> Requests:
     other = link(*fact.attrs["peer"])
     peer = env.desired(other)
     if not leads(fact, peer):
-        index, up = env.index(ns, ifname), _at_once(fact)
+        index, up = env.index(ns, ifname), _at_once(fact, env)
         parts = _master(fact, env) + _alias(fact)
         first = [Rtnl(ns, RTM_NEWLINK, 0, body(index, parts, up=up))] if parts or up else []
-        return [*first, *_enslaved(fact, env)]
+        return [*first, *_addressed(fact, env), *_enslaved(fact, env)]
     home = kind.home(fact)
     index, other_index = env.assign(ns, ifname), env.assign(other.ns, other.key[0])
     end = body(other_index, _first(kind, peer or Fact(other, {}), env, home))
     info = attr_str(IFLA_INFO_KIND, kind.name)
     info += nest(IFLA_INFO_DATA, attr(pair.peer, end), *_data(kind, fact.attrs, env))
     main = _first(kind, fact, env, home) + _master(fact, env) + nest(IFLA_LINKINFO, info)
-    made = Rtnl(home, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body(index, main, up=_at_once(fact)))
+    made = Rtnl(home, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body(index, main, up=_at_once(fact, env)))
     return [made, *_afterwards(kind, fact, index, env)]
 
 
@@ -106,9 +107,9 @@ def _create_aside(make: Request, fact: Fact, env: Env) -> Requests:
     def rest() -> Request:
         index = env.index(fact.ref.ns, fact.ref.key[0])
         parts = [*_settings(fact.attrs, _AT_ONCE), _mark(fact, env), _alias(fact), _master(fact, env)]
-        return Rtnl(fact.ref.ns, RTM_NEWLINK, 0, body(index, *parts, up=_at_once(fact)))
+        return Rtnl(fact.ref.ns, RTM_NEWLINK, 0, body(index, *parts, up=_at_once(fact, env)))
 
-    return [make, rest, *_enslaved(fact, env)]
+    return [make, rest, *_addressed(fact, env), *_enslaved(fact, env)]
 
 
 def _first(kind: LinkKind, fact: Fact, env: Env, home: str) -> bytes:
@@ -129,13 +130,28 @@ def _afterwards(kind: LinkKind, fact: Fact, index: int, env: Env) -> Iterator[Re
         parts = attr_u32(IFLA_MTU, fact.attrs["mtu"]) + parts
     if parts:
         yield Rtnl(fact.ref.ns, RTM_NEWLINK, 0, body(index, parts))
+    yield from _addressed(fact, env)
     yield from _enslaved(fact, env)
 
 
-def _at_once(fact: Fact) -> bool | None:
-    """The flag UP in the message that makes a link; not where its master takes only what is down."""
+def _at_once(fact: Fact, env: Env) -> bool | None:
+    """The flag UP in the message that makes a link; not where its master takes only what is down, or where it is to make
+    its IPv6 addresses in another way."""
     ports = _ports(fact)
-    return None if ports and ports.down else fact.attrs.get("up") or None
+    return None if (ports and ports.down) or _inet6(fact, env) else fact.attrs.get("up") or None
+
+
+def _inet6(fact: Fact, env: Env) -> bytes:
+    return before_up(env.desired(Ref("inet6", *fact.ref[1:])))
+
+
+def _addressed(fact: Fact, env: Env) -> Iterator[Callable[[], Request]]:
+    """How it makes its IPv6 addresses, and then UP: the kernel heeds the flag first in one message (do_setlink)."""
+    spec, ports, (ns, key) = _inet6(fact, env), _ports(fact), fact.ref[1:]
+    if spec:
+        yield lambda: Rtnl(ns, RTM_NEWLINK, 0, body(env.index(ns, key[0]), spec))
+        if fact.attrs.get("up") and not (ports and ports.down):
+            yield lambda: Rtnl(ns, RTM_NEWLINK, 0, body(env.index(ns, key[0]), up=True))
 
 
 def _enslaved(fact: Fact, env: Env) -> Iterator[Callable[[], Request]]:
@@ -180,7 +196,7 @@ def _update(new: Fact, old: Fact | None, names: Collection[str], env: Env) -> Re
     up = bool(new.attrs["up"]) if "up" in names else None
     kind = LINK_KINDS.get(old.attrs.get("kind", "")) if old and "mtu" in names else None
     mtu: int | None = kind.at_first(new.attrs)["mtu"] if kind else None
-    first = []
+    first = [Rtnl(ns, RTM_NEWLINK, 0, body(index, spec))] if up and (spec := _inet6(new, env)) else []
     if mtu is not None and mtu != new.attrs["mtu"]:
         first.append(Rtnl(ns, RTM_NEWLINK, 0, body(index, attr_u32(IFLA_MTU, mtu))))
     if "master" in names:

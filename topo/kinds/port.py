@@ -117,4 +117,5 @@ PORT = Kind(
     compare=compare,
     describe=describe,
     absent=frozenset({errno.ENODEV, errno.EOPNOTSUPP}),  # EOPNOTSUPP: it has left the bridge
+    unset=unset,
 )

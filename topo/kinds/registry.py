@@ -7,6 +7,7 @@ from typing import Final
 from topo.kinds.address import ADDRESS
 from topo.kinds.bridge_vlan import BRIDGE_VLAN
 from topo.kinds.fdb import FDB
+from topo.kinds.inet6 import INET6
 from topo.kinds.ingress import INGRESS
 from topo.kinds.kind import Kind
 from topo.kinds.link import LINK
@@ -28,7 +29,7 @@ KINDS: Final[dict[str, Kind]] = {
     kind.name: kind
     for kind in (
         *(NAMESPACE, LINK, PORT, BRIDGE_VLAN, ADDRESS, SYSCTL, NEXTHOP, ROUTE, RULE, NEIGHBOUR, FDB, SHAPING, NFT),
-        *(INGRESS, MDB, VNI, WIREGUARD_DEVICE, WIREGUARD_PEER),
+        *(INGRESS, MDB, VNI, INET6, WIREGUARD_DEVICE, WIREGUARD_PEER),
     )
 }
 

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt
 
 from topo.facts import HOST, Fact
 from topo.kinds.later import later
 from topo.kinds.words import Address, AnyAddress, Comment, Device, InterfaceName, Ip, Mac, ShortSysctl
+from topo.wire import pack_ip
 
 
 def _list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
+
+
+def _token(ip: str) -> str:
+    if any(pack_ip(ip)[:8]) or ":" not in ip:
+        raise ValueError(f"{ip} is not the last 64 bits of an IPv6 address: write ::1")
+    return ip
 
 
 __all__ = [
@@ -59,6 +66,14 @@ class InterfaceSettings(BaseModel):
     )
     sysctls: dict[ShortSysctl, StrictBool | StrictInt | str] | None = Field(
         None, description="its own sysctls by short name: rp_filter: 2, ipv6.accept_ra: 0"
+    )
+    addrgenmode: Literal["eui64", "none", "random"] | None = Field(
+        None,
+        description="how it makes its own IPv6 addresses: from its MAC, not at all, or by chance; unset, eui64; "
+        "for stable_secret state the sysctl `ipv6.stable_secret`",
+    )
+    token: Annotated[Ip, AfterValidator(_token)] | None = Field(
+        None, description="the last 64 bits of the addresses that it makes from router advertisements: ::1"
     )
     comment: Comment | None = Field(None, description="a text that the kernel keeps with it (its alias)")
 

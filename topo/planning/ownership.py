@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from topo.errors import Diagnostic, InputError
 from topo.facts import FOREIGN, HOST, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, links_of, namespace
-from topo.kinds.port import unset
+from topo.kinds.registry import KINDS
 from topo.planning.underlay import moves
 
 BY_PROTOCOL: Final = frozenset({"route", "address", "rule", "neighbour", "nexthop"})
 """Kinds whose live facts tell by a protocol number who made them."""
 
-_SETTINGS: Final = frozenset({"port", "bridge_vlan", "mdb", "vni", "shaping", "ingress", "fdb", "neighbour"})
+_SETTINGS: Final = frozenset({"port", "bridge_vlan", "mdb", "vni", "inet6", "shaping", "ingress", "fdb", "neighbour"})
 
 
 def require_external(desired: Desired, live: Live) -> None:
@@ -108,7 +108,7 @@ class Ownership:
             return self._deletes_named(have, key)
         if kind == "nft":
             return "not in the file" if have.origin == OWN or key.key[1] == f"topo-{self.desired.name}" else ""
-        if kind == "sysctl" or (kind == "port" and unset(have.attrs)):
+        if kind == "sysctl" or KINDS[kind].unset(have.attrs):
             return ""
         if kind in ("address", "neighbour") and self._moves(have) and moves(have):
             return "taken over"
