@@ -22,7 +22,10 @@ from topo.kinds.veth import leads
 from topo.planning.touched import Touched, is_in
 
 _ORIGIN = {"route": TAGGED, "address": TAGGED, "rule": TAGGED, "neighbour": TAGGED, "nexthop": TAGGED}
-_SECOND = {"fdb": STATIC, "mdb": STATIC, "bridge_vlan": STATIC, "port": STATIC, "shaping": STATIC, "sysctl": FOREIGN}
+_SECOND = {"sysctl": FOREIGN, **dict.fromkeys(
+    ("fdb", "mdb", "vni", "bridge_vlan", "port", "inet6", "shaping", "shaping_class", "shaping_filter"), STATIC
+)}  # fmt: skip
+_CLASSES = ("shaping_class", "shaping_filter")
 
 
 class FakeKernel:
@@ -139,6 +142,8 @@ class FakeKernel:
             _refuse(errno.ENODEV, ref)
         if ref.kind == "port" and not self.facts[link(ref.ns, ref.key[0])].attrs.get("master"):
             _refuse(errno.EOPNOTSUPP, ref, "not a bridge port")
+        if ref.kind in _CLASSES and self._queue(ref).attrs.get("kind") != "htb":
+            _refuse(errno.EINVAL, ref, "no htb")
         for other in used(new) if ref.kind in ("route", "nexthop") else ():
             if other not in self.facts:
                 _refuse(errno.EINVAL, ref, "Nexthop id does not exist")
@@ -159,6 +164,10 @@ class FakeKernel:
             for other in self.facts
         ):
             _refuse(errno.EINVAL, ref, "Invalid prefsrc address.")
+
+    def _queue(self, ref: Ref) -> Fact:
+        root = Ref("shaping", ref.ns, ref.key[:1])
+        return self.facts.get(root, Fact(root, {}))
 
     def _as_live(self, new: Fact) -> Fact:
         attrs, ref = dict(new.attrs), new.ref
@@ -257,6 +266,8 @@ class FakeKernel:
             _refuse(errno.EOPNOTSUPP, ref, ", ".join(names))
         if ref.kind not in ("link", "namespace"):
             self._check(op.new)
+            if ref.kind == "shaping" and op.new.attrs["kind"] != there.attrs["kind"]:
+                self._drop_on(ref, lambda other: other.kind in _CLASSES)
             self.facts[ref] = self._as_live(op.new)
             return
         attrs = {**there.attrs, **{name: op.new.attrs[name] for name in names if name in op.new.attrs}}
@@ -321,8 +332,17 @@ class FakeKernel:
             self._delete_address(ref)
         elif ref.kind == "nexthop":
             self._delete_nexthop(ref)
+        elif ref.kind == "shaping_class" and self._filters(ref):
+            _refuse(errno.EBUSY, ref)
         else:
+            if ref.kind == "shaping":
+                self._drop_on(ref, lambda other: other.kind in _CLASSES)
             del self.facts[ref]
+
+    def _filters(self, class_: Ref) -> list[Ref]:
+        """Those that lead to a class."""
+        found = self._on(class_, "shaping_filter")
+        return [ref for ref in found if self.facts[ref].attrs["class"] == class_.key[1]]
 
     def _delete_namespace(self, ref: Ref) -> None:
         """What is in it goes later; until then its links hold their names elsewhere, and their VNIs."""

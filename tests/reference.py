@@ -28,6 +28,8 @@ PAGES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
             "AddressEntry",
             "Shaping",
             "LossModel",
+            "ShapingClass",
+            "PacketMatch",
             "Link",
             "InterfaceEnd",
             "BridgeEnd",

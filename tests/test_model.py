@@ -53,6 +53,25 @@ def the_error(**sections: Any) -> tuple[tuple[int | str, ...], str]:
             ({"links": [["a:x", {"interface": "b:x", "token": token}]]}, ("links", 0, "ends", 1, "token"), "last 64 bits")
             for token in ("10.0.0.1", "fd00::1")
         ),
+        *(
+            ({"links": [["a:x", {"interface": "b:x", "shaping": {"kind": "htb", "rate": "9mbit", **classes}}]]},
+             ("links", 0, "ends", 1, "shaping", *loc), word)
+            for classes, loc, word in (
+                ({"default": 7}, (), "one of `classes`"),
+                ({"classes": [{"id": 7, "rate": "1mbit"}], "default": 8}, (), "one of `classes`"),
+                ({"classes": [{"id": 7, "rate": "1mbit"}] * 2, "default": 7}, (), "two classes have the id 7"),
+                ({"classes": [{"id": 7, "rate": "2mbit", "ceil": "1mbit"}], "default": 7}, (), "ceil is below rate"),
+                ({"classes": [{"id": 7, "rate": "2mbit", "ceil": "10mbit"}], "default": 7}, (), "all together"),
+                ({"classes": [{"id": 1, "rate": "2mbit"}], "default": 1}, ("classes", 0, "id"), "2"),
+                ({"classes": [{"id": 7, "rate": "2mbit", "match": [{}]}], "default": 7}, ("classes", 0, "match", 0), "missing"),
+                ({"classes": [{"id": 7, "rate": "2mbit", "match": [{"dport": 7}]}], "default": 7},
+                 ("classes", 0, "match", 0), "`protocol`"),
+                ({"classes": [{"id": 7, "rate": "2mbit", "match": [{"from": "10.0.0.0/8", "to": "fd00::/8"}]}], "default": 7},
+                 ("classes", 0, "match", 0), "no packet"),
+                ({"classes": [{"id": 7, "rate": "2mbit", "match": [{"from": "10.0.0.1/8"}]}], "default": 7},
+                 ("classes", 0, "match", 0, "from"), "host bits"),
+            )
+        ),
         ({"links": [["a:x"]]}, ("links", 0, "ends"), "at least 2"),
         ({"links": [7]}, ("links", 0), "a link is"),
         ({"links": [{"ends": ["a:x", "b:x"], "prefix": 30}]}, ("links", 0, "prefix"), "subnet"),

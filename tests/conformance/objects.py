@@ -49,6 +49,8 @@ def object_cases(ns: str) -> dict[str, Case]:
         "sysctl-of-the-namespace": _sysctl(ns, "net/ipv4/tcp_syncookies"),
         "tbf": _tbf(ns),
         "htb": _htb(ns),
+        "shaping-class": _shaping_class(ns),
+        "shaping-filter": _shaping_filter(ns),
         "ingress": _ingress(ns),
         "netem": _netem(ns),
         "fq_codel": _fq_codel(ns),
@@ -697,6 +699,71 @@ def _htb(ns: str) -> Case:
             "cburst": "tc class change dev c0 classid 1:1 htb rate 10mbit ceil 1gbit burst 20k cburst 70k",
         },
     )
+
+
+def _with_classes(ns: str) -> tuple[Fact, ...]:
+    root = {"kind": "htb", "rate": 12_500_000, "burst": 125_000, "ceil": 12_500_000, "cburst": 125_000}
+    ref = Ref("shaping", ns, ("c0",))
+    return (*spaces(ns), *a_pair(ns), Fact(ref, canonical(root)))
+
+
+def _shaping_class(ns: str) -> Case:
+    base = {"rate": 1_250_000, "ceil": 2_500_000, "burst": 20480, "cburst": 40960, "prio": 1}
+    values = {
+        "rate": (1_250_000, 2_500_000), "ceil": (2_500_000, 5_000_000), "burst": (20480, 30720), "cburst": (40960, 81920),
+        "prio": (1, 0, 7),
+    }  # fmt: skip
+    change = "tc class change dev c0 parent 1:1 classid 1:a htb rate {} ceil 20mbit burst {} cburst {} prio {}"
+    by_hand = {
+        "rate": (change.format("5mbit", "20k", "40k", 1),), "burst": (change.format("10mbit", "25k", "40k", 1),),
+        "cburst": (change.format("10mbit", "20k", "70k", 1),), "prio": (change.format("10mbit", "20k", "40k", 5),),
+        "ceil": (change.format("10mbit", "20k", "40k", 1).replace("20mbit", "30mbit"),),
+    }  # fmt: skip
+
+    def at(attrs: dict[str, Any]) -> Fact:
+        kept = canonical({"kind": "htb", **{name: value for name, value in attrs.items() if name != "prio"}})
+        kept.pop("kind")
+        return Fact(Ref("shaping_class", ns, ("c0", 10)), {**kept, "prio": attrs["prio"]})
+
+    own = {name: each(name, *found)[name] for name, found in values.items()}
+    return Case("shaping_class", at(base), own, by_hand, ("tc class del dev c0 classid 1:a",), _with_classes(ns), at=at)
+
+
+def _shaping_filter(ns: str) -> Case:
+    leaves = [
+        Fact(
+            Ref("shaping_class", ns, ("c0", number)),
+            {"rate": 1_250_000, "ceil": 1_250_000, "burst": 20480, "cburst": 20480},
+        )
+        for number in (10, 20)
+    ]
+    leaves = [
+        leaf._replace(
+            attrs={**{k: v for k, v in canonical({"kind": "htb", **leaf.attrs}).items() if k != "kind"}, "prio": 0}
+        )
+        for leaf in leaves
+    ]
+    again = (
+        "tc filter del dev c0 parent 1:0 pref 7",
+        "tc filter add dev c0 parent 1:0 pref 7 protocol ip u32 match ip {} flowid 1:{}",
+    )
+    return Case(
+        "shaping_filter",
+        Fact(Ref("shaping_filter", ns, ("c0", 7)), {"match": "ip dscp 46", "class": 10}),
+        {**each("match", *MATCHES), **each("class", 10, 20)},
+        {
+            "match": (again[0], again[1].format("dport 99 0xffff", "a")),
+            "class": (again[0], again[1].format("dsfield 0xb8 0xfc", "14")),
+        },
+        ("tc filter del dev c0 parent 1:0 pref 7",),
+        (*_with_classes(ns), *leaves),
+    )
+
+
+MATCHES: Final = (
+    "ip dscp 46", "all", "ip", "ip src 10.0.0.0/9 dst 10.0.0.7/32 proto 6 sport 53 dport 80", "ip6 proto 17 dport 80",
+    "ip6 src fd00::/65 dst fd00::7/128 dscp 46",
+)  # fmt: skip
 
 
 def _netem(ns: str) -> Case:

@@ -425,6 +425,37 @@ def _shaping(fact: Fact) -> Seen | None:
     return {"kind": "htb", **{name: float(m[1]) * _UNITS[m[2]] for name, m in found.items() if m}}
 
 
+def _shaping_class(fact: Fact) -> Seen | None:
+    text = output(fact.ref.ns, "tc", "class", "show", "dev", fact.ref.key[0], "classid", f"1:{fact.ref.key[1]:x}")
+    if f"class htb 1:{fact.ref.key[1]:x} parent 1:1 " not in text:
+        return None
+    found = {name: re.search(rf"\b{name} ([\d.]+)(\w*)", text) for name in ("rate", "ceil", "burst", "cburst", "prio")}
+    return {name: float(m[1]) * _UNITS.get(m[2], 1) for name, m in found.items() if m}
+
+
+_SELECTORS = {  # as tc-u32(8) shows what it makes of its own words
+    "": "all", "00b80000/00fc0000 at 0": "dscp 46", "0b800000/0fc00000 at 0": "dscp 46",
+    "0a000000/ff800000 at 12": "src 10.0.0.0/9", "0a000007/ffffffff at 16": "dst 10.0.0.7/32", "00060000/00ff0000 at 8": "proto 6",
+    "00350000/ffff0000 at 20": "sport 53", "00000050/0000ffff at 20": "dport 80", "00001100/0000ff00 at 4": "proto 17",
+    "00000050/0000ffff at 40": "dport 80", "00000000/00000000 at 0": "",
+    "fd000000/ffffffff at 8": "src fd00::/65", "00000000/ffffffff at 12": "", "00000000/80000000 at 16": "",
+    "fd000000/ffffffff at 24": "dst fd00::7/128", "00000000/ffffffff at 28": "", "00000000/ffffffff at 32": "",
+    "00000007/ffffffff at 36": "",
+}  # fmt: skip
+
+
+def _shaping_filter(fact: Fact) -> Seen | None:
+    text = output(fact.ref.ns, "tc", "filter", "show", "dev", fact.ref.key[0], "parent", "1:")
+    at = re.search(rf"protocol (\w+) pref {fact.ref.key[1]} u32 .*flowid 1:(\w+) .*\n((?:  match .*\n?)*)", text)
+    if at is None:
+        return None
+    lines = re.findall(r"  match (.*)", at[3])
+    order = ("src", "dst", "dscp", "proto", "sport", "dport")
+    words = [word for line in lines if (word := _SELECTORS.get(line, line))]
+    words.sort(key=lambda word: order.index(word.split()[0]) if word.split()[0] in order else 9)
+    return {"match": " ".join([{"ipv6": "ip6"}.get(at[1], at[1]), *words]), "class": int(at[2], 16)}
+
+
 def _ingress(fact: Fact) -> Seen | None:
     ns, ifname = fact.ref.ns, fact.ref.key[0]
     qdiscs = read_json(ns, "tc", "-j", "qdisc", "show", "dev", ifname, "ingress")
@@ -729,6 +760,8 @@ _WITNESSES: dict[str, Callable[[Fact], Seen | None]] = {
     "mdb": _mdb,
     "vni": _vni,
     "inet6": _inet6,
+    "shaping_class": _shaping_class,
+    "shaping_filter": _shaping_filter,
     "address": _address,
     "route": _route,
     "nexthop": _nexthop,

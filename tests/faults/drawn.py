@@ -32,7 +32,11 @@ SETTINGS: Final = {
     "shaping": (
         {"rate": "2mbit", "burst": "16kb", "latency": "50ms"}, {"rate": "3mbit"}, {"kind": "htb", "rate": "8mbit"},
         {"kind": "htb", "rate": "8mbit", "ceil": "9mbit"}, {"rate": "1mbit", "limit": "64kb"},
+        *({"kind": "htb", "rate": "8mbit", "default": 20, "classes": [
+            {"id": 10, "rate": "1mbit", "match": [{"dscp": dscp}]}, {"id": 20, "rate": rate, "prio": 1},
+        ]} for dscp, rate in ((46, "2mbit"), (10, "3mbit"))),
     ),
+    "addrgenmode": ("none", "eui64"),
     "sysctls": ({"rp_filter": 2}, {"rp_filter": 1, "ipv6.accept_ra": 0}, {"arp_ignore": 1}, {"ipv6.disable_ipv6": 0}),
 }  # fmt: skip
 BRIDGE: Final = {

@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+_FILTER_HANDLES = re.compile(r" fh \S+| key ht \S+")
 _PASSING = {  # keys of iproute2's JSON: indexes, times, and what a device has from others (carrier, offloads)
     "ifindex",
     "link_index",
@@ -30,6 +31,7 @@ _PASSING = {  # keys of iproute2's JSON: indexes, times, and what a device has f
     "refcnt",
     "tso_max_size",
     "tso_max_segs",
+    "direct_packets_stat",
 }
 _CARRIER = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
 _LASTING = {"permanent", "static", "PERMANENT"}
@@ -78,6 +80,11 @@ def snapshot(ns: str) -> dict[str, Any]:
             for link in links
             if link.get("qdisc") == "htb"
             for line in output(ns, "tc", "class", "show", "dev", link["ifname"]).splitlines()
+        ],
+        "filters": [
+            f"{link['ifname']}: {_FILTER_HANDLES.sub('', filters)}"
+            for link in links
+            if link.get("qdisc") == "htb" and (filters := output(ns, "tc", "filter", "show", "dev", link["ifname"]))
         ],
         "nft": ruleset(ns),
     }

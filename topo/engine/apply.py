@@ -129,7 +129,8 @@ def prepare(
 
 
 def _within(ref: Ref, only: frozenset[Ref]) -> bool:
-    return ref._replace(key=ref.key[:1]) in only
+    kind = "shaping" if ref.kind in impair.CLASSES else ref.kind
+    return Ref(kind, ref.ns, ref.key[:1]) in only
 
 
 def _by_name(what: str) -> str:

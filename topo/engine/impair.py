@@ -7,22 +7,30 @@ tells them from drift. What goes with its interface is forgotten.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from topo.errors import Diagnostic, InputError
-from topo.facts import Desired, Fact, Ref, altered, link
+from topo.facts import Desired, Fact, Ref, altered, link, parts
 from topo.file import yaml
 from topo.file.explaining import hint, message
 from topo.file.yaml import Source
+
+CLASSES: Final = ("shaping_class", "shaping_filter")
 
 
 def over(desired: Desired, impaired: Mapping[Ref, Fact]) -> tuple[Desired, Mapping[Ref, Fact]]:
     """`desired` with the impairments of the interfaces that it has, and these."""
     there = {ref: fact for ref, fact in impaired.items() if link(ref.ns, ref.key[0]) in desired.facts}
-    return (desired._replace(facts=altered(desired.facts, there)), there) if there else (desired, {})
+    if not there:
+        return desired, {}
+    facts, places = desired.facts, {(ref.ns, ref.key[0]) for ref in there}
+    classes = {ref for ref in parts(facts).few if ref.kind in CLASSES and (ref.ns, ref.key[0]) in places}
+    if classes:  # of the htb whose place is taken
+        facts = {ref: fact for ref, fact in facts.items() if ref not in classes}
+    return desired._replace(facts=altered(facts, there)), there
 
 
 def shaped(desired: Desired, ns: str, ifname: str, words: Mapping[str, str]) -> Fact:

@@ -37,10 +37,28 @@ def _shaping(shaping: Shaping) -> dict[str, Any]:
     return attributes(shaping)
 
 
+def _classes(shaping: Shaping, ns: str, ifname: str) -> Iterable[Fact]:
+    from topo.kinds.shaping_spec import classes
+
+    return classes(shaping, ns, ifname)
+
+
 class Common:
     """What every interface takes, worked out once for an entry and used for all that its range expands to."""
 
-    __slots__ = ("addresses", "attrs", "gateway", "inet6", "ingress", "loc", "made", "shaped_at", "shaping", "sysctls")
+    __slots__ = (
+        "addresses",
+        "attrs",
+        "classes",
+        "gateway",
+        "inet6",
+        "ingress",
+        "loc",
+        "made",
+        "shaped_at",
+        "shaping",
+        "sysctls",
+    )
 
     def __init__(
         self,
@@ -80,6 +98,7 @@ class Common:
         }
         shaping: Shaping | None = stated["shaping"]
         self.shaping = _shaping(shaping) if shaping is not None else None
+        self.classes = shaping if shaping is not None and shaping.classes else None
         if self.shaping is not None:
             here = next(layer for layer in layers if layer.shaping is not None)
             above = ("defaults",) if here is scope.defaults else loc[:2] if here is link else loc
@@ -107,6 +126,8 @@ class Common:
         if self.shaping is not None:
             ref = Ref("shaping", ns, (ifname,))
             facts[ref] = Fact(ref, dict(self.shaping))
+            if self.classes is not None:
+                facts.update((fact.ref, fact) for fact in _classes(self.classes, ns, ifname))
             scope.paths[ref] = path(self.shaped_at)
         if self.ingress is not None:
             ref = Ref("ingress", ns, (ifname,))

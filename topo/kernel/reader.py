@@ -21,6 +21,7 @@ from topo.kernel.spaces import Space, Spaces
 from topo.kinds.address import of_kernel
 from topo.kinds.ifla import DOOMED, MARKED, marks
 from topo.kinds.registry import KINDS
+from topo.kinds.shaping import HANDLE
 from topo.planning.touched import Touched
 from topo.wire import (
     RTM_GETADDR,
@@ -28,10 +29,11 @@ from topo.wire import (
     RTM_GETQDISC,
     RTM_GETROUTE,
     RTM_GETTCLASS,
+    RTM_GETTFILTER,
     TCMSG,
 )
 
-_ONE_BY_ONE: Final = frozenset({"sysctl", "nft", "shaping", "ingress"})
+_ONE_BY_ONE: Final = frozenset({"sysctl", "nft", "shaping", "ingress", "shaping_class", "shaping_filter"})
 _FEW: Final = 256  # so many foreign links are decoded all the same: a plan can then say what goes down with what
 _INDEX: Final = struct.Struct("=4xi").unpack_from  # of ifinfomsg, ifaddrmsg, ndmsg alike
 
@@ -376,9 +378,14 @@ class Reader:
     def _shaping(self, space: Space, view: _View) -> None:
         entries.keep("shaping", rtnl.dump(space.sock, RTM_GETQDISC, TCMSG.pack(0, 0, 0, 0, 0)), view, self.facts)
         for ref in self.wants[space.name].refs:
-            if ref.kind == "shaping" and ref not in self.facts and (index := space.indexes.get(ref.key[0])):
-                body = TCMSG.pack(0, index, 0, 0, 0)
-                entries.keep("shaping", rtnl.dump(space.sock, RTM_GETTCLASS, body), view, self.facts)
+            if ref.kind != "shaping" or ref in self.facts or not (index := space.indexes.get(ref.key[0])):
+                continue
+            found = rtnl.dump(space.sock, RTM_GETTCLASS, TCMSG.pack(0, index, 0, 0, 0))
+            entries.keep("shaping", found, view, self.facts)
+            if len(found) > 1:  # more than the one that has the rate of all
+                entries.keep("shaping_class", found, view, self.facts)
+                filters = rtnl.dump(space.sock, RTM_GETTFILTER, TCMSG.pack(0, index, 0, HANDLE, 0))
+                entries.keep("shaping_filter", filters, view, self.facts)
 
     def _sysctls(self, space: Space, refs: Iterable[Ref]) -> None:
         told: netconf.Answers = {}

@@ -21,6 +21,7 @@ from topo.kinds.port import PORT
 from topo.kinds.route import ROUTE
 from topo.kinds.rule import RULE
 from topo.kinds.shaping import SHAPING
+from topo.kinds.shaping_class import SHAPING_CLASS, SHAPING_FILTER
 from topo.kinds.sysctl import SYSCTL
 from topo.kinds.vni import VNI
 from topo.kinds.wg import WIREGUARD_DEVICE, WIREGUARD_PEER
@@ -29,7 +30,7 @@ KINDS: Final[dict[str, Kind]] = {
     kind.name: kind
     for kind in (
         *(NAMESPACE, LINK, PORT, BRIDGE_VLAN, ADDRESS, SYSCTL, NEXTHOP, ROUTE, RULE, NEIGHBOUR, FDB, SHAPING, NFT),
-        *(INGRESS, MDB, VNI, INET6, WIREGUARD_DEVICE, WIREGUARD_PEER),
+        *(SHAPING_CLASS, SHAPING_FILTER, INGRESS, MDB, VNI, INET6, WIREGUARD_DEVICE, WIREGUARD_PEER),
     )
 }
 

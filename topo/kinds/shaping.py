@@ -39,7 +39,7 @@ TCA_KIND, TCA_OPTIONS = 1, 2
 TCA_TBF_PARMS, TCA_TBF_RATE64 = 1, 4
 TCA_HTB_PARMS, TCA_HTB_INIT, TCA_HTB_RATE64, TCA_HTB_CEIL64 = 1, 2, 6, 7
 TC_H_ROOT: Final = 0xFFFFFFFF
-_HANDLE, _CLASS, _DEFAULT, _OTHER_HANDLE = 0x10000, 0x10001, 1, 0x7FFE0000  # 1:, 1:1, and one that no one uses
+HANDLE, ROOT_CLASS, _DEFAULT, _OTHER_HANDLE = 0x10000, 0x10001, 1, 0x7FFE0000  # 1:, 1:1, and one that no one uses
 _ETHERNET = 1  # TC_LINKLAYER_ETHERNET: the kernel computes and needs no table of rates
 _RATESPEC: Final = "BBHhHI"  # cell_log, linklayer, overhead, cell_align, mpu, rate
 _TBF: Final = struct.Struct("=" + 2 * _RATESPEC + "III")  # rate, peakrate; limit, buffer, mtu
@@ -54,6 +54,11 @@ OPTIONS: Final = {kind: f"CONFIG_NET_SCH_{kind.upper()}" for kind in ("tbf", "ht
 def kept_latency(rate: int, burst: int, limit: int) -> int:
     """Microseconds that a packet waits at most where `limit` bytes may, with a burst as the kernel keeps it."""
     return _latency(rate, _bytes(_ticks(burst, rate), rate), limit)
+
+
+def default_burst(rate: int) -> int:
+    """Bytes of burst where the user states none: 10 ms, and enough for a jumbo frame at any rate."""
+    return max(rate // 100, 16_384)
 
 
 def keeps(size: int, rate: int) -> bool:
@@ -135,11 +140,11 @@ def _tbf_options(attrs: Mapping[str, Any]) -> bytes:
     return _rate64(TCA_TBF_RATE64, rate) + attr(TCA_TBF_PARMS, parms)
 
 
-def _htb_class(attrs: Mapping[str, Any]) -> bytes:
+def class_options(attrs: Mapping[str, Any]) -> bytes:
     rate, ceil = attrs["rate"], attrs["ceil"]
     quantum = min(max(rate // 10, 1000), 200_000)  # without a word of the kernel in its log
     ticks = _ticks(attrs["burst"], rate), _ticks(attrs["cburst"], ceil)
-    parms = _HTB.pack(*_ratespec(rate), *_ratespec(ceil), *ticks, quantum, 0, 0)
+    parms = _HTB.pack(*_ratespec(rate), *_ratespec(ceil), *ticks, quantum, 0, attrs.get("prio", 0))
     wide = _rate64(TCA_HTB_RATE64, rate) + _rate64(TCA_HTB_CEIL64, ceil)
     return attr(TCA_OPTIONS, wide + attr(TCA_HTB_PARMS, parms))
 
@@ -154,7 +159,7 @@ def encode(op: Op, env: Env) -> list[Rtnl]:
     kind = attrs["kind"]
     if kind == "htb" and "rate" in attrs:
         same = op.verb == UPDATE and op.old is not None and op.old.attrs.get("kind") == kind
-        class_ = TCMSG.pack(0, index, _CLASS, TC_H_ROOT, 0) + attr_str(TCA_KIND, kind) + _htb_class(attrs)
+        class_ = TCMSG.pack(0, index, ROOT_CLASS, TC_H_ROOT, 0) + attr_str(TCA_KIND, kind) + class_options(attrs)
         change = Rtnl(ns, RTM_NEWTCLASS, NLM_F_CREATE, class_)
         return [change] if same else [*_htb_root(ns, index), change]
     old = op.old.attrs if op.old is not None and op.old.attrs.get("kind") == kind else {}
@@ -187,7 +192,7 @@ def _htb_root(ns: str, index: int) -> Iterable[Rtnl]:
     """An htb with handle 1:. What may be there under that handle gives way to a pfifo first: an htb cannot be changed."""
     yield _pfifo(ns, index)
     options = attr(TCA_OPTIONS, _htb_init(10, _DEFAULT))
-    body = TCMSG.pack(0, index, _HANDLE, TC_H_ROOT, 0) + attr_str(TCA_KIND, "htb") + options
+    body = TCMSG.pack(0, index, HANDLE, TC_H_ROOT, 0) + attr_str(TCA_KIND, "htb") + options
     yield Rtnl(ns, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 
@@ -215,11 +220,11 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
     options = found.get(TCA_OPTIONS, b"")
     ref = Ref("shaping", view.ns, (ifname,))
     if kind == RTM_NEWTCLASS:
-        attrs = _decode_class(nested(options)) if name == "htb" and handle == _CLASS else None
+        attrs = _root_class(nested(options)) if name == "htb" and handle == ROOT_CLASS else None
     elif name == "htb":
         init = nested(options).get(TCA_HTB_INIT, b"").ljust(_HTB_INIT.size, b"\0")
         _, quantum, default, *_ = _HTB_INIT.unpack_from(init)
-        if (handle, default) == (_HANDLE, _DEFAULT):
+        if (handle, default) == (HANDLE, _DEFAULT):
             return ()  # topo's: its class says everything
         options = _htb_init(quantum, default)
         ref, attrs = ref._replace(key=(ifname, "htb")), {"kind": name, "_handle": handle, "_options": options}
@@ -251,13 +256,21 @@ def _decode_tbf(found: Mapping[int, bytes]) -> dict[str, Any] | None:
     return {"kind": "tbf", "rate": rate, "burst": burst, "latency": _latency(rate, burst, parms[12])}
 
 
-def _decode_class(found: Mapping[int, bytes]) -> dict[str, Any] | None:
+def read_class(found: Mapping[int, bytes]) -> dict[str, Any] | None:
+    """Of a class of an htb what can be stated of it."""
     if len(found.get(TCA_HTB_PARMS, b"")) < _HTB.size:
         return None
     parms = _HTB.unpack_from(found[TCA_HTB_PARMS])
     rate, ceil = _rate(found, TCA_HTB_RATE64, parms[5]), _rate(found, TCA_HTB_CEIL64, parms[11])
     bursts = {"burst": _bytes(parms[12], rate), "cburst": _bytes(parms[13], ceil)}
-    return {"kind": "htb", "rate": rate, "ceil": ceil, **bursts}
+    return {"rate": rate, "ceil": ceil, **bursts, "prio": parms[16]}
+
+
+def _root_class(found: Mapping[int, bytes]) -> dict[str, Any] | None:
+    if attrs := read_class(found):
+        del attrs["prio"]  # of an only child it says nothing
+        return {"kind": "htb", **attrs}
+    return None
 
 
 def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
@@ -265,9 +278,15 @@ def requires(fact: Fact, desired: DesiredView) -> Iterable[Ref]:
 
 
 def takes(change: Change, live: Live) -> Iterable[Ref]:
-    """Deleting someone's htb deletes the class that topo knows as its own in it."""
-    ref = change.ref._replace(key=change.ref.key[:1])
-    return (ref,) if change.action in (DELETE, REPLACE) and ref != change.ref and ref in live else ()
+    """With an htb go its classes and filters; with someone's, the class that topo knows as its own in it."""
+    ref, have = change.ref._replace(key=change.ref.key[:1]), change.live
+    gone = change.action in (DELETE, REPLACE) or "kind" in change.attrs
+    if have is None or not gone or have.attrs.get("kind") != "htb":
+        return
+    if ref != change.ref and ref in live:
+        yield ref
+    inside = ("shaping_class", "shaping_filter")
+    yield from (fact.ref for fact in live.on(link(ref.ns, ref.key[0])) if fact.ref.kind in inside)
 
 
 def claims(fact: Fact) -> Iterable[tuple[Any, ...]]:

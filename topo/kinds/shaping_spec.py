@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
+from topo.facts import Fact
 from topo.kinds.later import Either
-from topo.kinds.shaping import canonical, keeps, kept_latency
+from topo.kinds.shaping import canonical, default_burst, keeps, kept_latency
+from topo.kinds.shaping_class_spec import LAST, ShapingClass, facts
 from topo.kinds.units import Duration, Percent, Rate, Size, parse_percent
 
 _LATENCY: Final = 50_000  # microseconds a packet may wait in a tbf where the user states none
-_BURST: Final = 16_384  # bytes of burst where the user states none: enough for a jumbo frame at any rate
 _LONGEST_JITTER: Final = 2_147_483  # microseconds: INT_MAX nanoseconds
 _NEEDS: Final = {
     "jitter": "delay",
@@ -23,7 +25,7 @@ _NEEDS: Final = {
 _NETEM: Final = ("delay", "loss", "duplicate", "corrupt", *_NEEDS)
 _OF: Final = {
     "tbf": ("rate", "burst", "latency", "limit"),
-    "htb": ("rate", "burst", "ceil", "cburst"),
+    "htb": ("rate", "burst", "ceil", "cburst", "classes", "default"),
     "netem": ("rate", "limit", *_NETEM),
     "fq_codel": ("limit", "target", "interval", "quantum", "flows", "ecn", "memory_limit"),
     "cake": (
@@ -100,6 +102,10 @@ class Shaping(BaseModel):
     )
     ceil: Rate | None = Field(None, description="htb: how much may be sent when there is room; unset, `rate`")
     cburst: Size | None = Field(None, description="htb: how much may be sent at once at `ceil`; unset, as `burst`")
+    classes: list[ShapingClass] | None = Field(
+        None, description="htb: what shares the rate, each with packets that it is for; unset, one class has all"
+    )
+    default: int | None = Field(None, description="htb: the class of packets that none is for; needed with `classes`")
     delay: Duration | None = Field(None, description="netem: how long every packet is held: 50ms")
     jitter: Duration | None = Field(None, description="netem: how much the delay varies, evenly: 5ms; needs `delay`")
     loss: Loss | None = Field(None, description="netem: how many packets are lost: 1%, or a model of bursts")
@@ -183,6 +189,8 @@ class Shaping(BaseModel):
         return self
 
     def _limited(self, rate: int) -> None:
+        if self.classes is not None or self.default is not None:
+            self._shared(self.ceil or rate)
         if self.latency is not None and self.limit is not None:
             raise ValueError("latency and limit say the same in two ways: state one")
         if self.ceil is not None and self.ceil < rate:
@@ -196,6 +204,17 @@ class Shaping(BaseModel):
             raise ValueError("limit is to be more than burst")
         if self.latency is not None and rate * self.latency // 1_000_000 + (self.burst or 0) >= 1 << 32:
             raise ValueError("latency is too long: more than 4 GiB would wait")
+
+    def _shared(self, most: int) -> None:
+        ids = [one.id for one in self.classes or ()]
+        if not ids or self.default not in ids:
+            raise ValueError("default is to be one of `classes`, where packets go that none of them is for")
+        if twice := {one for one in ids if ids.count(one) > 1}:
+            raise ValueError(f"two classes have the id {min(twice)}")
+        for one in self.classes or ():
+            one.attributes(most)
+        if len(list(facts(self.classes or [], self.default or 0, most, "", ""))) - len(ids) >= LAST:
+            raise ValueError(f"there are more matches than a device takes: {LAST - 1}")
 
     def _netem(self) -> None:
         for name, needed in _NEEDS.items():
@@ -213,15 +232,22 @@ def attributes(shaping: Shaping) -> dict[str, Any]:
         return canonical(_stated(shaping))
     rate = shaping.rate
     assert rate is not None
-    burst = shaping.burst or _default_burst(rate)
+    burst = shaping.burst or default_burst(rate)
     attrs: dict[str, Any] = {"kind": shaping.kind, "rate": rate, "burst": burst}
     if shaping.kind == "htb":
         ceil = shaping.ceil or rate
-        return canonical({**attrs, "ceil": ceil, "cburst": shaping.cburst or max(burst, _default_burst(ceil))})
+        return canonical({**attrs, "ceil": ceil, "cburst": shaping.cburst or max(burst, default_burst(ceil))})
     latency = _LATENCY if shaping.latency is None else shaping.latency
     if shaping.limit is not None:
         latency = kept_latency(rate, burst, shaping.limit)
     return canonical({**attrs, "latency": latency})
+
+
+def classes(shaping: Shaping, ns: str, ifname: str) -> Iterable[Fact]:
+    """The facts that an interface has beside that of its shaping."""
+    if shaping.classes is None or shaping.rate is None:
+        return ()
+    return facts(shaping.classes, shaping.default or 0, shaping.ceil or shaping.rate, ns, ifname)
 
 
 def _stated(shaping: Shaping) -> dict[str, Any]:
@@ -229,7 +255,3 @@ def _stated(shaping: Shaping) -> dict[str, Any]:
     if isinstance(shaping.loss, LossModel):
         stated["loss"] = shaping.loss.whole()
     return {name: value for name, value in stated.items() if value is not None}
-
-
-def _default_burst(rate: int) -> int:
-    return max(rate // 100, _BURST)

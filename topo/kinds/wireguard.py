@@ -13,29 +13,13 @@ from topo.kinds.kind import LinkKind
 from topo.kinds.secret import base64_key
 from topo.kinds.spec import InterfaceSpec
 from topo.kinds.wg import in_order, key_text
-from topo.kinds.words import canonical_ip
-from topo.wire import pack_ip
+from topo.kinds.words import canonical_ip, canonical_prefix
 
 _MTU = 1420  # 1500 less the headers of IPv6, UDP and its own (wg_setup)
 
 
 def _public_key(text: str) -> str:
     return key_text(base64_key(text))
-
-
-def _prefix(text: str) -> str:
-    """`address/length` without host bits, canonical; an address alone is itself."""
-    ip, slash, length = text.partition("/")
-    ip = canonical_ip(ip)
-    most = 128 if ":" in ip else 32
-    length = length if slash else str(most)
-    if not (length.isascii() and length.isdigit() and int(length) <= most):
-        raise ValueError(f"{length!r} is no prefix length: 0 to {most} is expected")
-    if int.from_bytes(pack_ip(ip), "big") & ((1 << (most - int(length))) - 1):
-        raise ValueError(
-            f"{text} has host bits: the network's address is expected, or {ip}/{most} for the address alone"
-        )
-    return f"{ip}/{int(length)}"
 
 
 def _endpoint(text: str) -> str:
@@ -52,7 +36,7 @@ def _list(value: Any) -> Any:
 
 
 PublicKey = Annotated[str, AfterValidator(_public_key)]
-Prefixes = Annotated[list[Annotated[str, AfterValidator(_prefix)]], BeforeValidator(_list)]
+Prefixes = Annotated[list[Annotated[str, AfterValidator(canonical_prefix)]], BeforeValidator(_list)]
 
 
 class WireguardPeer(BaseModel):

@@ -117,7 +117,23 @@ def _written() -> Any:
     return str | import_module(_ENTRY).AddressEntry
 
 
+def canonical_prefix(text: str) -> str:
+    """`address/length` without host bits, canonical; an address alone is itself."""
+    ip, slash, length = text.partition("/")
+    ip = canonical_ip(ip)
+    most = 128 if ":" in ip else 32
+    length = length if slash else str(most)
+    if not (length.isascii() and length.isdigit() and int(length) <= most):
+        raise ValueError(f"{length!r} is no prefix length: 0 to {most} is expected")
+    if int.from_bytes(pack_ip(ip), "big") & ((1 << (most - int(length))) - 1):
+        raise ValueError(
+            f"{text} has host bits: the network's address is expected, or {ip}/{most} for the address alone"
+        )
+    return f"{ip}/{int(length)}"
+
+
 Ip = Annotated[str, AfterValidator(canonical_ip)]
+Network = Annotated[str, AfterValidator(canonical_prefix)]
 Address = Annotated[str, AfterValidator(canonical_address)]
 if TYPE_CHECKING:
     AnyAddress = str

@@ -12,7 +12,12 @@ from topo.planning.underlay import moves
 BY_PROTOCOL: Final = frozenset({"route", "address", "rule", "neighbour", "nexthop"})
 """Kinds whose live facts tell by a protocol number who made them."""
 
-_SETTINGS: Final = frozenset({"port", "bridge_vlan", "mdb", "vni", "inet6", "shaping", "ingress", "fdb", "neighbour"})
+_SETTINGS: Final = frozenset(
+    {
+        *("port", "bridge_vlan", "mdb", "vni", "inet6", "fdb", "neighbour"),
+        *("shaping", "shaping_class", "shaping_filter", "ingress"),
+    }
+)
 
 
 def require_external(desired: Desired, live: Live) -> None:

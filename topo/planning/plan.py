@@ -25,6 +25,7 @@ _PLURALS: Final = {
     "address": "addresses",
     "sysctl": "sysctls",
     "nft": "nftables tables",
+    "shaping_class": "shaping classes",
 }
 _SINGULARS: Final = {"fdb": "FDB entry", "mdb": "MDB entry", "nft": "nftables table"}
 
