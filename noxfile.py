@@ -127,7 +127,7 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Killed, refused, disturbed, fed with hostile files (docs/reliability.md); `-- --more` takes hours and tries everything."""
+    """Killed, refused, disturbed, fed with hostile files (docs/reliability.md); `-- --each`, `-- --more` try more, for hours."""
     if session.venv_backend != "none":
         session.install("-e", ".[test,fuzz]")
     as_root(session, python(session), "-m", "tests.faults", *session.posargs)

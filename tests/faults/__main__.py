@@ -1,6 +1,7 @@
 """`python -m tests.faults`: the whole tier, two runs of pytest side by side, and the figures into docs/reliability.md.
 
-`--more` takes hours and tries everything; `--less` is for who is at work on the tier. Other arguments are pytest's, and
+`--each` tries each step of each lab, and takes an hour or two; `--more` also in each way, with thousands of random topologies and
+an hour of drift, and takes many; `--less` is for who is at work on the tier. Other arguments are pytest's, and
 nothing is written then.
 """
 
@@ -20,6 +21,7 @@ sys.path[:0] = [str(ROOT / "tests")]
 
 from faults import figures
 
+FORMS: Final = {"--more": "Everything", "--each": "Every step of every lab", "--less": "Less"}
 PAGE: Final = ROOT / "docs" / "reliability.md"
 PARTS: Final = (
     ("faults/test_killed", "faults/test_hostile", "faults/test_provoked", "faults/test_random", "faults/test_answers"),
@@ -32,19 +34,18 @@ PARTS: Final = (
 
 
 def main(arguments: list[str]) -> int:
-    more, less = "--more" in arguments, "--less" in arguments
-    rest = [word for word in arguments if word not in ("--more", "--less")]
-    environment = dict(os.environ)
-    environment |= {"TOPO_FAULTS_MORE": "1"} if more else {"TOPO_FAULTS_LESS": "1"} if less else {}
+    form = next((word for word in arguments if word in FORMS), "")
+    rest = [word for word in arguments if word not in FORMS]
+    environment = dict(os.environ) | ({f"TOPO_FAULTS_{form[2:].upper()}": "1"} if form else {})
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
         paths = [Path(directory) / f"{number}.json" for number in range(len(PARTS))]
         codes = _run(rest, environment, paths)
-        if not any(codes) and not rest and not less:
+        if not any(codes) and not rest and form != "--less":
             total = figures.Figures()
             total.load(paths)
             minutes = (time.monotonic() - started) / 60
-            size = "The long form" if more else "The short form"
+            size = FORMS.get(form, "The short form")
             system = f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
             figures.write(PAGE, f"{size}, {minutes:.0f} minutes, {system}:\n\n{total.table()}")
     return max(codes)

@@ -13,6 +13,8 @@ from faults.seams import KILL, Fault
 from faults.world import Seen, World, like
 
 MORE: Final = bool(os.environ.get("TOPO_FAULTS_MORE"))
+EACH: Final = MORE or bool(os.environ.get("TOPO_FAULTS_EACH"))
+"""Whether it is tried at each step of each lab; at some of them else."""
 SEED: Final = int(os.environ.get("TOPO_FAULTS_SEED", "5"))
 
 

@@ -56,6 +56,25 @@ links:
   - [{interface: a:eth0, shaping: {rate: 2mbit, burst: 16kb, latency: 50ms}}, {bridge: br0, name: a-port}]
 """
 
+_RARE: Final = """
+topology: rare
+namespaces:
+  a:
+    interfaces: {ifb0: {kind: ifb}}
+    vxlans: {vx0: {vnis: [1000, 2000-2003], local: 10.1.0.1, peers: [{address: 10.1.0.2, vni: 1000}]}}
+    nexthops: [{id: 1001, via: 10.1.0.2}, {id: 1002, dev: eth0, encap: {ip: {dst: 192.0.2.7}}}, {id: 1000, group: [1001]}]
+    routes: [{to: 10.9.0.0/16, nhid: 1000}]
+  b: {}
+links:
+  - - interface: "a:eth0"
+      addresses: 10.1.0.1/24
+      addrgenmode: none
+      ingress: ifb0
+      shaping:
+        {kind: htb, rate: 8mbit, default: 20, classes: [{id: 10, rate: 1mbit, match: [{dscp: 46}]}, {id: 20, rate: 2mbit}]}
+    - {interface: "b:eth0", addresses: 10.1.0.2/24, token: "::7"}
+"""
+
 _STAR: Final = """
 topology: star
 bridges:
@@ -152,10 +171,21 @@ def labs() -> dict[str, Lab]:
         ("10.7.0.77", "10.7.0.78"),
         ("to: 10.8.0.0/16", "to: 10.11.0.0/16"),
     )
+    rare = _edited(
+        _RARE,
+        ("2000-2003", "2001-2004"),
+        ("via: 10.1.0.2", "via: 10.1.0.3"),
+        ("192.0.2.7", "192.0.2.8"),
+        ("addrgenmode: none", "addrgenmode: random"),
+        ("      ingress: ifb0\n", ""),
+        ("{id: 10, rate: 1mbit, match: [{dscp: 46}]}", "{id: 11, rate: 1mbit, match: [{dscp: 10}]}"),
+        ("::7", "::8"),
+    )
     attached = _edited(_ATTACHED, ("  - [blue:eth5, br0]\n", ""), ("container:eth5", "container:eth6"))
     found = (
         Lab("star", _STAR, star),
         Lab("kinds", _KINDS, kinds, _KINDS_NICS, lost=True),
+        Lab("rare", _RARE, rare),
         Lab("attached", _ATTACHED, attached),
         _sample("nat.yaml", lambda t: _edited(t, ("8080, to: web:80", "8080, to: db:81"), ("  db: {}", "  db: {forwarding: true}"))),
         _sample("vxlan-unicast.yaml", lambda t: _edited(t, ("id: 1\n", "id: 7\n"), ("10.60.2.0/32", "10.60.2.9/32"))),

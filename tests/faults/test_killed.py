@@ -8,23 +8,23 @@ import pytest
 from sandbox.host import Host
 
 from faults.figures import FIGURES
-from faults.killed import MORE, PHASES, Bench, chosen, moments, ways
+from faults.killed import EACH, MORE, PHASES, Bench, chosen, moments, ways
 from faults.labs import labs
 from faults.running import ok
 from faults.world import World
 
 WHOLE = set() if os.environ.get("TOPO_FAULTS_LESS") else {"star"}  # killed at each step in the short form, too
-EVERY = 9 if os.environ.get("TOPO_FAULTS_LESS") else 5
+EVERY = 1 if EACH else 9 if os.environ.get("TOPO_FAULTS_LESS") else 5
 RANDOM = 100 if MORE else 2
 
 
-@pytest.mark.timeout(3600 if MORE else 900)
+@pytest.mark.timeout(7200 if EACH else 900)
 @pytest.mark.parametrize("name", labs())
 def test_killed(host: Host, name: str) -> None:
     bench = Bench(World(host, labs()[name]))
     for number, phase in enumerate(PHASES):
         steps = bench.steps(phase)
-        every = 1 if MORE or name in WHOLE else EVERY
+        every = 1 if name in WHOLE else EVERY
         for at in chosen(steps, every, number):
             for way in ways(phase) if MORE else (ways(phase)[at // every % len(ways(phase))],):
                 what = f"{name}: {phase.name} killed at {at} ({steps[at - 1] if at <= len(steps) else 'the end'}), then to {way}"

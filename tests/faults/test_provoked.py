@@ -9,15 +9,15 @@ import pytest
 from sandbox.host import Host
 
 from faults.figures import FIGURES
-from faults.killed import MORE, PHASES, Bench
+from faults.killed import EACH, MORE, PHASES, Bench
 from faults.labs import labs
 from faults.running import run
 from faults.seams import DO, Fault
 from faults.test_refused import LESS, after
 from faults.world import World
 
-pytestmark = pytest.mark.timeout(3600 if MORE else 600)
-EVERY = 1 if MORE else 9 if LESS else 4
+pytestmark = pytest.mark.timeout(7200 if EACH else 600)
+EVERY = 1 if EACH else 9 if LESS else 4
 
 DONE_BY_OTHERS = {  # what -> lab, the command of somebody else, and what takes it away again
     "a name is taken": ("star", "ip link add c-port type ifb", "ip link del c-port"),

@@ -9,21 +9,21 @@ import pytest
 from sandbox.host import Host
 
 from faults.figures import FIGURES
-from faults.killed import MORE, PHASES, Bench, Phase
+from faults.killed import EACH, MORE, PHASES, Bench, Phase
 from faults.labs import labs
 from faults.running import Ended, run
 from faults.seams import ERRORS, REFUSE, STALE, WORDS, Fault
 from faults.world import World
 
 LESS = bool(os.environ.get("TOPO_FAULTS_LESS"))
-EVERY = 1 if MORE else 9 if LESS else 5
+EVERY = 1 if EACH else 9 if LESS else 5
 ALL = {"star", "kinds", "attached", "underlay"}
 """Labs in which also questions are refused, and everything from a step on."""
 
 FILES = {"open", "unlink", "rename", "mkdir", "rmdir", "fsync", "utime"}
 FILE_ERRORS = (errno.EACCES, errno.ENOSPC, errno.EIO, errno.EROFS)
 
-pytestmark = pytest.mark.timeout(3600 if MORE else 900)
+pytestmark = pytest.mark.timeout(7200 if EACH else 900)
 
 
 class Refusals:

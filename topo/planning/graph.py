@@ -271,6 +271,15 @@ def moved_routes(order: Ordering) -> Edges:
                     yield i, j
 
 
+def departures(order: Ordering) -> Edges:
+    """What is changed no longer needs what goes, by then: a filter leads to another class."""
+    for i, op, _ in order.made():
+        if op.verb == UPDATE and op.old is not None and op.ref.kind not in ("link", "route", "nexthop"):
+            for need in KINDS[op.ref.kind].requires(op.old, order.live):
+                if (j := order.breaks.get(need)) is not None:
+                    yield i, j
+
+
 def sysctls_first(order: Ordering) -> Edges:
     """A namespace's sysctls before its links, which copy the defaults; a device's before its addresses and routes."""
     links: dict[str, list[int]] = {}
@@ -316,6 +325,7 @@ HARD: Final[tuple[Callable[[Ordering], Edges], ...]] = (
 SOFT: Final[tuple[Callable[[Ordering], Edges], ...]] = (
     updates_of_links,
     moved_routes,
+    departures,
     sysctls_first,
     one_by_one,
     former_first,
