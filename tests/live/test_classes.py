@@ -99,3 +99,19 @@ def test_edits_and_drift(host: Host) -> None:
     assert host.snapshot("a") == whole
     assert host.link("a", "eth0")["ifindex"] == index
     host.ok("destroy", "lab")
+
+
+def test_classes_of_others_are_theirs(host: Host) -> None:
+    """They could not be put back."""
+    lab = host.file("topology: lab\ninterfaces: {nic0: {kind: existing, shaping: {kind: htb, rate: 8mbit}}}\n")
+    host.run("ip link add nic0 type veth peer name nic0-peer")
+    host.run("tc qdisc add dev nic0 root handle 1: htb default 0x10")
+    host.run("tc class add dev nic0 parent 1: classid 1:10 htb rate 1mbit")
+    before = host.settled()
+    refused = host.topo("apply", lab)
+    assert (refused.code, "a queue of kind htb" in refused.err) == (2, True), refused.err
+    host.same(before)
+    host.ok("apply", "--adopt", lab)
+    host.ok("apply", lab)
+    host.ok("destroy", "lab")
+    host.run("ip link del nic0")

@@ -50,6 +50,9 @@ _HTB_INIT: Final = struct.Struct("=IIIII")  # version, rate2quantum, defcls, deb
 OPTIONS: Final = {kind: f"CONFIG_NET_SCH_{kind.upper()}" for kind in ("tbf", "htb", "netem", "fq_codel", "cake")}
 """The kernel option that brings a queueing discipline."""
 
+CLASSFUL: Final = frozenset({"htb", "hfsc", "prio", "drr", "qfq", "ets", "cbq", "multiq"})
+"""What has classes, and filters to them, which go when another takes its place."""
+
 
 def kept_latency(rate: int, burst: int, limit: int) -> int:
     """Microseconds that a packet waits at most where `limit` bytes may, with a burst as the kernel keeps it."""

@@ -74,6 +74,9 @@ class _Diff:
         if self.owner.stated and self.owner.stated is not self.desired.facts:
             self._keep_mtus(found)
         self._extra(found, left)
+        for ref in found if not self.adopt else ():
+            if ref in self.desired.facts and (what := self.owner.queued(ref)):
+                self.taken.append((ref, what))
         return found
 
     def _keep_mtus(self, found: dict[Ref, Change]) -> None:

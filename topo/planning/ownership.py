@@ -7,6 +7,7 @@ from typing import Any, Final
 from topo.errors import Diagnostic, InputError
 from topo.facts import FOREIGN, HOST, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, links_of, namespace
 from topo.kinds.registry import KINDS
+from topo.kinds.shaping import CLASSFUL
 from topo.planning.underlay import moves
 
 BY_PROTOCOL: Final = frozenset({"route", "address", "rule", "neighbour", "nexthop"})
@@ -91,6 +92,17 @@ class Ownership:
         if have.origin == TAGGED and not differs:
             return ""  # a lost record is survived: it bears our protocol and is as it should be
         return what(have)
+
+    def queued(self, ref: Ref) -> str:
+        """What has the place that shaping is to have and could not be put back; empty where that may be changed."""
+        if ref.kind != "shaping" or ref in self.stated:
+            return ""
+        found = (self.live.get(other) for other in (ref, ref._replace(key=(*ref.key, "htb"))))
+        for have in found:
+            kind = have.attrs["kind"] if have and "_options" in have.attrs else ""
+            if have and kind in CLASSFUL and not self.place(have):
+                return f"a queue of kind {kind}, whose classes could not be put back"
+        return ""
 
     def _entered(self, have: Fact, want: Fact) -> bool:
         """Whether this name is topo's though its record is lost: it bears the sign of this topology, or leads to where it is
