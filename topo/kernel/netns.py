@@ -115,7 +115,7 @@ def prepare() -> None:
     try:
         mount("", DIRECTORY, "none", MS_SHARED | MS_REC)
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if error.errno != errno.EINVAL or propagates() is not None:
             raise
         mount(DIRECTORY, DIRECTORY, "none", MS_BIND | MS_REC)
         mount("", DIRECTORY, "none", MS_SHARED | MS_REC)
