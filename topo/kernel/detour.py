@@ -181,6 +181,8 @@ def _state(space: Space, index: int) -> tuple[bool, bool]:
 def _give_carrier(space: Space, env: Env, bridge: int) -> list[Rtnl]:
     """Plug a pair of veth into the bridge, and wait for its carrier; the request that takes it away again."""
     ns, names, mark = space.name, (f"topo{bridge}a", f"topo{bridge}b"), attr_u32(IFLA_GROUP, env.mark)
+    if names[0] in space.indexes:  # a killed run left it: it is to go, and does as well until then
+        return []
     port, other = (env.assign(ns, name) for name in names)
     end = body(other, attr_str(IFLA_IFNAME, names[1]), mark, ONE_QUEUE)
     info = nest(IFLA_LINKINFO, attr_str(IFLA_INFO_KIND, "veth"), nest(IFLA_INFO_DATA, attr(VETH_INFO_PEER, end)))
