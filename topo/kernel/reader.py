@@ -22,6 +22,7 @@ from topo.kinds.address import of_kernel
 from topo.kinds.ifla import DOOMED, MARKED, marks
 from topo.kinds.registry import KINDS
 from topo.kinds.shaping import HANDLE
+from topo.kinds.shaping_class import decode_filter, each_once
 from topo.planning.touched import Touched
 from topo.wire import (
     RTM_GETADDR,
@@ -385,7 +386,7 @@ class Reader:
             if len(found) > 1:  # more than the one that has the rate of all
                 entries.keep("shaping_class", found, view, self.facts)
                 filters = rtnl.dump(space.sock, RTM_GETTFILTER, TCMSG.pack(0, index, 0, HANDLE, 0))
-                entries.keep("shaping_filter", filters, view, self.facts)
+                self.facts.update(each_once(fact for m in filters for fact in decode_filter(*m, view)))
 
     def _sysctls(self, space: Space, refs: Iterable[Ref]) -> None:
         told: netconf.Answers = {}

@@ -172,6 +172,14 @@ def decode_filter(kind: int, data: bytes, offset: int, end: int, view: View) -> 
     return (Fact(Ref("shaping_filter", view.ns, (ifname, info >> 16)), {"match": match, "class": number}, STATIC),)
 
 
+def each_once(facts: Iterable[Fact]) -> dict[Ref, Fact]:
+    """By preference; where one has several filters, which topo never makes, they match None."""
+    found: dict[Ref, Fact] = {}
+    for fact in facts:
+        found[fact.ref] = fact._replace(attrs={"match": None, "class": 0}) if fact.ref in found else fact
+    return found
+
+
 def _read(family: str, selector: bytes) -> str | None:
     """What a selector matches, in words; None for any that `encode_filter` does not make."""
     if len(selector) < _SEL.size:

@@ -26,6 +26,8 @@ def undo(snapshot: Live, now: Live, touched: Iterable[Change], desired: Desired)
     found: dict[Ref, Change] = {}
     for ref in refs:
         have, want = now.get(ref), snapshot.get(ref)
+        if have is not None and want is not None and have.attrs.get("_inode") == 0 != want.attrs.get("_inode"):
+            have = None  # a name that leads nowhere any more
         if want is None:
             if have is not None and _made_here(have, desired):
                 found[ref] = Change(DELETE, ref, None, have, reason="made by the run that failed")
