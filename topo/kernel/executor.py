@@ -211,12 +211,15 @@ class Executor:
             return
         nic = way.target
         try:
-            self._ask(ns, [*waiting, *_hints(nic, way.behind)])
+            refused = self._ask(ns, [*waiting, *_hints(nic, way.behind)])
         finally:
             way.close()
-        self._ask(ns, _hints(nic, way.afterwards))
+        refused += self._ask(ns, _hints(nic, way.afterwards))
+        self._ask(ns, refused)  # what else would be left of the handover
 
-    def _ask(self, ns: str, waiting: Sequence[tuple[Op, Rtnl]]) -> None:
+    def _ask(self, ns: str, waiting: Sequence[tuple[Op, Rtnl]]) -> list[tuple[Op, Rtnl]]:
+        """Send what waits; those of the hints that were refused."""
+        hints: list[tuple[Op, Rtnl]] = []
         space = self.spaces.get(ns)
         asked = list(_grouped(waiting, space, self.mark))
         packed = [message(r.type, r.flags, seq, r.body) for seq, (_, r) in enumerate(asked)]
@@ -226,18 +229,20 @@ class Executor:
             except OSError as error:
                 op = asked[start][0]
                 self._failed.append((op, _about(KernelError(error.errno or 0, "while sending"), op)))
-                return
+                return hints
             for refusal in refusals:
                 op = asked[refusal.seq][0]
                 refused = KernelError(refusal.errno, refusal.extack)
                 if op.verb == HINT:
+                    hints.append(asked[refusal.seq])
                     self._excused.append((op, _about(refused, op)))
                 else:
                     self._excuses(op, refused)
             if self._failed:
-                return
+                return hints
         if self.progress and waiting:
             self.progress(len(self._done), self._total, f"{waiting[-1][0].verb} {waiting[-1][0].ref}")
+        return hints
 
     def _now(self, op: Op, request: Request) -> None:
         """A request that does not travel by rtnetlink. Raises KernelError."""
