@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize("test", [*unfit.UNTIMELY, *unfit.NOT_HERE])
 def test_what_is_left_out_is_there(test: str) -> None:
     path, _, name = test.partition("::")
+    name, _, case = name.partition("[")
     assert f"def {name}(" in (ROOT / path).read_text()
+    assert not case or (ROOT / "samples" / f"{case[:-1]}.yaml").exists()
 
 
 def collected(*arguments: str) -> list[str]:
