@@ -9,7 +9,7 @@ import pytest
 from sandbox.host import Host
 
 from faults.figures import FIGURES
-from faults.killed import EACH, MORE, PHASES, Bench
+from faults.killed import EACH, PHASES, Bench
 from faults.labs import labs
 from faults.running import run
 from faults.seams import DO, Fault
@@ -76,7 +76,7 @@ def test_no_more_descriptors(host: Host) -> None:
     """EMFILE, wherever the last one is needed."""
     bench = Bench(World(host, labs()["star"]))
     for phase in PHASES:
-        for files in range(9, 44, 1 if MORE else 5 if LESS else 3):
+        for files in range(9, 44, 1 if EACH else 5 if LESS else 3):
             bench.to(phase.before)
             ended = run(*bench.words(phase), files=files)
             state = after(phase) if ended.code == 0 else phase.before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -66,7 +67,7 @@ def _keys(value: Any) -> Iterator[str]:
 def lacking(features: list[Feature]) -> dict[Feature, str]:
     """Those that the kernel refuses, with its words. Makes nothing.
 
-    Raises UnsupportedError where libnftables is missing.
+    Raises UnsupportedError where libnftables is missing, KernelError where it could not be asked.
     """
     tried = {word: feature for word, (feature, _) in _STATEMENTS.items() if feature in features}
     with Nftables() as nft:
@@ -94,5 +95,10 @@ def _refusal(nft: Nftables, *things: dict[str, Any]) -> str:
     try:
         nft.attempt([{"add": thing} for thing in things])
     except KernelError as error:
+        if error.errno in _OUT_OF:
+            raise
         return str(error)
     return ""
+
+
+_OUT_OF: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})  # says nothing of what there is

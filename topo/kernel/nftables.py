@@ -84,6 +84,7 @@ class Nftables:
 
     def __init__(self) -> None:
         self._lib = _library()
+        _room()
         self._context: int | None = self._lib.nft_ctx_new(0)
         if not self._context:
             raise KernelError(errno.ENOMEM, doing="opening libnftables")
@@ -211,6 +212,7 @@ class Nftables:
             self._sock.close()
 
     def _run(self, commands: list[dict[str, Any]]) -> str:
+        _room()
         text = json.dumps({"nftables": commands}, default=list).encode()
         failed = self._lib.nft_run_cmd_from_buffer(self._context, text)
         out: bytes = self._lib.nft_ctx_get_output_buffer(self._context) or b""
@@ -218,6 +220,23 @@ class Nftables:
         if failed:
             raise _error(words.decode(errors="replace"))
         return out.decode()
+
+
+def _room() -> None:
+    """See that there are descriptors left: where libnftables cannot open a socket it ends the process (netlink_init_error in
+    its src/netlink.c). Raises KernelError (EMFILE)."""
+    held: list[int] = []
+    try:
+        for _ in range(_SOCKETS):
+            held.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise KernelError(error.errno or errno.EMFILE, doing="nft") from None
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+_SOCKETS: Final = 2
 
 
 def _place(commands: list[dict[str, Any]]) -> tuple[str, str]:
