@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from topo.changes import DELETE, KEPT, Change
 from topo.facts import FOREIGN, HOST, STATIC, Desired, Fact, Facts, Ref, link, links_of
+from topo.kinds.inet6 import unset
 from topo.kinds.registry import KINDS
 from topo.planning.compare import View
 from topo.planning.diff import diff
@@ -190,7 +191,10 @@ def state(kernel: FakeKernel, *, macs: bool) -> dict[Ref, Any]:
     return {
         ref: ({k: v for k, v in fact.attrs.items() if k[0] != "_" and k not in hidden}, fact.origin)
         for ref, fact in kernel.facts.items()
-        if ref.kind != "sysctl" or (fact.attrs != {"value": "0"} and ref.ns == HOST and links_of(fact) in ((), (NIC,)))
+        if not (ref.kind == "inet6" and unset(fact.attrs))  # which every link has
+        and (
+            ref.kind != "sysctl" or (fact.attrs != {"value": "0"} and ref.ns == HOST and links_of(fact) in ((), (NIC,)))
+        )
     }
 
 
