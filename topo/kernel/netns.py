@@ -122,10 +122,22 @@ def prepare() -> None:
 
 
 def propagates() -> bool | None:
-    """Whether /run/netns is a shared mount (proc_pid_mountinfo(5)); None where it is no mount yet."""
+    """Whether /run/netns is a shared mount (proc_pid_mountinfo(5)); None where it is no mount yet. One that lies below another
+    mount is not what the name leads to."""
+    try:
+        fd = os.open(DIRECTORY, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        with open(f"/proc/thread-self/fdinfo/{fd}", encoding="ascii") as about:
+            number = next(line.split()[1] for line in about if line.startswith("mnt_id:"))
+    finally:
+        os.close(fd)
     with open("/proc/thread-self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        at = [line.split(" - ")[0].split() for line in mounts if line.split()[4] == DIRECTORY]
-    return any(word.startswith("shared:") for word in at[-1][6:]) if at else None
+        found = next((words for line in mounts if (words := line.split(" - ")[0].split())[0] == number), None)
+    if found is None or found[4] != DIRECTORY:
+        return None
+    return any(word.startswith("shared:") for word in found[6:])
 
 
 def name(where: str, label: str, sign: int = 0) -> None:

@@ -309,7 +309,8 @@ class Reader:
         if "shaping" in kinds:
             self._shaping(space, view)
         if "ingress" in kinds:
-            self.facts.update(ingress.read(space, view, wants.refs))
+            marked = () if self._recorded else [Ref("ingress", space.name, (space.names[i],)) for i in space.marked]
+            self.facts.update(ingress.read(space, view, (*wants.refs, *marked)))
         if kinds & wireguard.KINDS:
             self.facts.update(wireguard.read(self.spaces, space, view, self._concerning(space)))
         if "sysctl" in kinds:
@@ -334,6 +335,8 @@ class Reader:
                 kinds.add("wireguard")
         if self._hands_over(name):
             kinds.add("neighbour")
+        if space.marked and not self._recorded:  # a record was lost: whatever topo's links may have
+            kinds |= {"ingress", "inet6"}
         if "vni" in kinds and not any(fact.attrs.get("vnifilter") for fact in self._concerning(space)):
             kinds.discard("vni")  # before the first such device the kernel may know no such table (EOPNOTSUPP)
         if name == HOST and not self._recorded:
