@@ -297,6 +297,25 @@ def test_setting_added_changed_in_place(
     star.destroy()
 
 
+def test_mtu_that_went_down_with_its_parents(host: Host) -> None:
+    """The kernel takes a macvlan's down with its parent's, and not up again."""
+    host.run("ip link add nic0 type veth peer name nic0-peer")
+    host.run("ip link set nic0 up")
+    bare = "topology: edit\nnamespaces: {c: {interfaces: {i0: {kind: macvlan, parent: 'host:nic0'}, i1: {kind: macvlan, parent: 'host:nic0', mtu: 1300}}}}\n"
+    lab = Lab(host, bare)
+    lower = "interfaces: {nic0: {kind: existing, mtu: 1400}}\n"
+    for text, mtu in (
+        (bare + lower, 1400),
+        (bare, 1500),
+        (bare + lower, 1400),
+        (bare + lower.replace("1400", "1450"), 1450),
+    ):
+        lab.apply(text)
+        assert [host.link("c", name)["mtu"] for name in ("i0", "i1")] == [mtu, 1300]
+    lab.destroy()
+    host.run("ip link del nic0")
+
+
 def test_settings_of_a_port_whose_cost_is_its_drivers(host: Host) -> None:
     """Of a VXLAN nobody knows the cost that is the kernel's default: it stays, and is no reason to go on."""
     bare = "topology: edit\nvxlans:\n  vx0: {id: 7, local: 127.0.0.1}\nbridges:\n  br0: {ports: [{interface: vx0%s}]}\n"

@@ -6,7 +6,22 @@ from collections.abc import Iterable
 from typing import Any
 
 from topo.changes import CREATE, OWNER, Change
-from topo.facts import FOREIGN, HOST, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, link, links_of, namespace
+from topo.facts import (
+    FOREIGN,
+    HOST,
+    OWN,
+    STATIC,
+    TAGGED,
+    Desired,
+    Fact,
+    Facts,
+    Live,
+    Ref,
+    link,
+    links_of,
+    namespace,
+    parts,
+)
 from topo.kinds.registry import LINK_KINDS
 from topo.planning.compare import stated
 from topo.planning.lost import dying
@@ -29,6 +44,8 @@ def goal(desired: Desired, live: Live, previous: Desired | None, restore: Facts)
         if ref not in desired.facts and (fact := _original(ref, original, desired, live, previous)):
             extra[ref] = fact
             back.add(ref)
+    if extra or (previous is not None and previous.facts is not desired.facts):
+        extra.update(_followers(desired, live, extra))
     if not extra:
         return desired.facts, frozenset()
     return {**desired.facts, **extra}, frozenset(back)
@@ -56,6 +73,23 @@ def _dropped(desired: Desired, live: Live, previous: Desired, restore: Facts) ->
         attrs = {name: known[name] for name in was.attrs if name in names and name in known}
         if attrs:
             found[ref] = Fact(ref, {**want.attrs, **attrs})
+    return found
+
+
+def _followers(desired: Desired, live: Live, extra: Facts) -> Facts:
+    """Links of which no MTU is stated and that had to go down with the one that they follow: they come up with it again."""
+    few = parts(desired.facts).few
+    raised: dict[tuple[str, str], tuple[int, int]] = {}
+    for ref, want in (*few.items(), *extra.items()):
+        mtu, have = want.attrs.get("mtu"), live.get(ref) if ref[0] == "link" else None
+        if have is not None and isinstance(mtu, int) and mtu > have.attrs.get("mtu", mtu):
+            raised[ref.ns, ref.key[0]] = have.attrs["mtu"], mtu
+    found: Facts = {}
+    for ref, want in few.items() if raised else ():
+        kind = LINK_KINDS.get(want.attrs.get("kind", "")) if ref[0] == "link" and "mtu" not in want.attrs else None
+        was, mtu = raised.get(want.attrs.get(kind.follows) or ("", ""), (0, 0)) if kind and kind.follows else (0, 0)
+        if was and (have := live.get(ref)) is not None and have.attrs.get("mtu") == was and ref not in extra:
+            found[ref] = Fact(ref, {**want.attrs, "mtu": mtu})
     return found
 
 
