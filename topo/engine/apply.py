@@ -14,6 +14,7 @@ from topo.engine.record import Record, Written
 from topo.errors import ApplyError, OwnershipError, StaleError, TopoError, UnsupportedError, VerifyError
 from topo.facts import Desired, Fact, Facts, Live, Ref, mark
 from topo.kernel.outcome import HINT, Outcome, Progress
+from topo.kinds.shaping import INSIDE
 from topo.planning import rehome, strangers, underlay
 from topo.planning.diff import diff
 from topo.planning.graph import stages
@@ -129,7 +130,7 @@ def prepare(
 
 
 def _within(ref: Ref, only: frozenset[Ref]) -> bool:
-    kind = "shaping" if ref.kind in impair.CLASSES else ref.kind
+    kind = "shaping" if ref.kind in INSIDE else ref.kind
     return Ref(kind, ref.ns, ref.key[:1]) in only
 
 

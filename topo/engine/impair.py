@@ -7,7 +7,7 @@ tells them from drift. What goes with its interface is forgotten.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -17,8 +17,7 @@ from topo.facts import Desired, Fact, Ref, altered, link, parts
 from topo.file import yaml
 from topo.file.explaining import hint, message
 from topo.file.yaml import Source
-
-CLASSES: Final = ("shaping_class", "shaping_filter")
+from topo.kinds.shaping import INSIDE
 
 
 def over(desired: Desired, impaired: Mapping[Ref, Fact]) -> tuple[Desired, Mapping[Ref, Fact]]:
@@ -27,7 +26,7 @@ def over(desired: Desired, impaired: Mapping[Ref, Fact]) -> tuple[Desired, Mappi
     if not there:
         return desired, {}
     facts, places = desired.facts, {(ref.ns, ref.key[0]) for ref in there}
-    classes = {ref for ref in parts(facts).few if ref.kind in CLASSES and (ref.ns, ref.key[0]) in places}
+    classes = {ref for ref in parts(facts).few if ref.kind in INSIDE and (ref.ns, ref.key[0]) in places}
     if classes:  # of the htb whose place is taken
         facts = {ref: fact for ref, fact in facts.items() if ref not in classes}
     return desired._replace(facts=altered(facts, there)), there

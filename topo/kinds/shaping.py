@@ -50,6 +50,9 @@ _HTB_INIT: Final = struct.Struct("=IIIII")  # version, rate2quantum, defcls, deb
 OPTIONS: Final = {kind: f"CONFIG_NET_SCH_{kind.upper()}" for kind in ("tbf", "htb", "netem", "fq_codel", "cake")}
 """The kernel option that brings a queueing discipline."""
 
+INSIDE: Final = ("shaping_class", "shaping_filter")
+"""The kinds of what is in topo's htb, and goes with it."""
+
 CLASSFUL: Final = frozenset({"htb", "hfsc", "prio", "drr", "qfq", "ets", "cbq", "multiq"})
 """What has classes, and filters to them, which go when another takes its place."""
 
@@ -288,8 +291,7 @@ def takes(change: Change, live: Live) -> Iterable[Ref]:
         return
     if ref != change.ref and ref in live:
         yield ref
-    inside = ("shaping_class", "shaping_filter")
-    yield from (fact.ref for fact in live.on(link(ref.ns, ref.key[0])) if fact.ref.kind in inside)
+    yield from (fact.ref for fact in live.on(link(ref.ns, ref.key[0])) if fact.ref.kind in INSIDE)
 
 
 def claims(fact: Fact) -> Iterable[tuple[Any, ...]]:
