@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from errno import EXFULL
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from topo.changes import Change, Op
@@ -125,6 +126,9 @@ class LackingError(InputError, UnsupportedError):
     exit_code = EXIT_NOT_PERMITTED
 
 
+_LIMITS: Final = {EXFULL: "a bridge takes 1,023 ports and no more"}  # of which the kernel does not speak in words
+
+
 class KernelError(TopoError):
     """The kernel refused a request.
 
@@ -134,7 +138,7 @@ class KernelError(TopoError):
     def __init__(self, errno: int, extack: str = "", ref: Ref | None = None, doing: str = "") -> None:
         self.errno, self.extack, self.ref, self.doing = errno, extack, ref, doing
         what = f"{doing} {ref.kind} {ref}".strip() if ref else doing
-        words = os.strerror(errno) + (f": {extack}" if extack else "")
+        words = ": ".join(filter(None, (os.strerror(errno), extack or _LIMITS.get(errno))))
         super().__init__(f"{what}: {words}" if what else words)
         if errno in (1, 13):  # EPERM, EACCES
             self.exit_code = EXIT_NOT_PERMITTED

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import random
 import resource
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -26,9 +28,9 @@ from topo import api
 SECONDS: Final = float(os.environ.get("TOPO_FAULTS_DRIFT", "3600" if MORE else "10" if LESS else "60"))
 NAMESPACES: Final = 5000 if MORE else 200 if LESS else 1000
 LINKS, ROUTES = (10_000, 100_000) if MORE else (200, 5000) if LESS else (1000, 20_000)
-WARM: Final = 20  # rounds until caches are full
-GROWS: Final = 4096  # kB that a process may grow by afterwards: the allocator's arenas
-GROWS_EACH: Final = 0.25  # kB, in each round: of these 170 bytes were seen, in arenas, not in Python's objects
+WARM: Final = 100  # rounds until caches are full
+GROWS: Final = 6144  # kB that a process may grow by afterwards: what its allocator keeps for the next peak
+BLOCKS, HEAP = 2000, 64  # more of Python's blocks, and kB of malloc's, that are in use afterwards, however long it was
 
 pytestmark = pytest.mark.timeout(7200 if MORE else 600)
 
@@ -43,8 +45,22 @@ def _holds() -> tuple[int, int]:
 
 def _resident() -> int:
     """kB."""
-    gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
+
+
+class _Mallinfo(ctypes.Structure):
+    """`struct mallinfo2`, mallinfo(3)."""
+
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = [(name, ctypes.c_size_t) for name in _names]
+
+
+def _in_use() -> tuple[int, int]:
+    """Blocks of Python's own allocator, and kB of malloc's heap."""
+    libc = ctypes.CDLL(None)
+    libc.mallinfo2.restype = _Mallinfo
+    gc.collect()
+    return sys.getallocatedblocks(), libc.mallinfo2().uordblks // 1024
 
 
 def test_drift_for_long(host: Host) -> None:
@@ -55,7 +71,7 @@ def test_drift_for_long(host: Host) -> None:
     api.apply(topology)
     wanted = host.settled()
     source = random.Random(SEED)
-    held, size, rounds, deadline = _holds(), 0, 0, time.monotonic() + SECONDS
+    held, size, used, rounds, deadline = _holds(), 0, (0, 0), 0, time.monotonic() + SECONDS
     while time.monotonic() < deadline or rounds <= WARM:
         names = source.sample(sorted(DRIFTS), source.choice((1, 1, 2, 3)))
         for name in names:
@@ -68,9 +84,12 @@ def test_drift_for_long(host: Host) -> None:
             host.same(wanted, but_for_macs=True)
         assert _holds() == held, f"round {rounds}, {names}: (descriptors, mounts) were {held} and are {_holds()}"
         if rounds == WARM:
-            size = _resident()
+            used, size = _in_use(), _resident()
+    blocks, heap = (now - was for now, was in zip(_in_use(), used, strict=True))
     grown = _resident() - size
-    assert grown < GROWS + GROWS_EACH * rounds, f"grown by {grown} kB in {rounds - WARM} rounds, from {size} kB"
+    said = f"{blocks} blocks, {heap} kB of heap, {grown} kB of {size} kB more in {rounds - WARM} rounds"
+    print(said)
+    assert blocks < BLOCKS and heap < HEAP and grown < GROWS, said
     api.destroy(topology)
     host.same(before)
     assert not RECORD.exists()

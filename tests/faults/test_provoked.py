@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from sandbox.host import Host
 from faults.figures import FIGURES
 from faults.killed import EACH, PHASES, Bench
 from faults.labs import labs
-from faults.running import run
+from faults.running import ok, run
 from faults.seams import DO, Fault
+from faults.test_privilege import TO_MAP, USER, confined
 from faults.test_refused import LESS, after
 from faults.world import World
 
@@ -105,3 +107,46 @@ def test_no_room_for_the_record(host: Host) -> None:
     assert world.as_before() == []
     world.clear()
     FIGURES.count("no room for the record", "star")
+
+
+def test_bridge_is_full(host: Host) -> None:
+    """EXFULL: others took its 1,023 ports (BR_MAX_PORTS, net/bridge/br_private.h) since it was looked at."""
+    star = labs()["star"]
+    more = star.first.replace("  b: {}", "  b: {}\n  c: {}").replace("links:", "links:\n  - [c:eth0, br0]")
+    world, both = World(host, star), host.file(more, "both.yaml")
+    ok("apply", world.first)
+    ports = "".join(f"link add full{n} group 4712 master br0 type ifb\n" for n in range(1021))
+    subprocess.run(["ip", "-batch", "-"], input=ports, text=True, check=True)
+    full = host.everywhere()
+    ended = run("apply", both)
+    assert ended.code == 3, ended.text
+    assert "Exchange full: a bridge takes 1,023 ports and no more" in ended.text, ended.text
+    assert host.everywhere() == full
+    host.run("ip link del group 4712")
+    ok("apply", both)
+    ok("destroy", world.name)
+    assert world.as_before() == []
+    world.clear()
+    FIGURES.count("a table is full", "a bridge's ports")
+
+
+def test_no_more_namespaces(host: Host) -> None:
+    """ENOSPC: a user may have so many and no more (user.max_net_namespaces, namespaces(7)). One is there, two are wanted."""
+    before = host.everywhere()
+    lab = host.file(labs()["star"].first)
+    script = """
+    limit=/proc/sys/user/max_net_namespaces; most=$(cat $limit)
+    ip -d -j link >/run/before; nft -j list ruleset >>/run/before
+    echo 2 >$limit; "$1" -m topo apply "$2"; test $? = 3 || exit 91
+    ip -d -j link >/run/after; nft -j list ruleset >>/run/after
+    cmp /run/before /run/after || exit 92
+    test -z "$(ls /run/netns)" -a ! -e /run/topo || exit 93
+    echo $most >$limit; "$1" -m topo apply "$2" && "$1" -m topo diff "$2" || exit 94
+    """
+    result = confined(TO_MAP, *USER, "sh", "-c", script, "sh", sys.executable, lab)
+    assert result.code == 0, result.text
+    assert "create namespace b: No space left on device: sysctl user.max_net_namespaces is reached" in result.text, (
+        result.text
+    )
+    assert host.everywhere() == before
+    FIGURES.count("a table is full", "namespaces of a user")

@@ -312,6 +312,9 @@ def test_mtu_that_went_down_with_its_parents(host: Host) -> None:
     ):
         lab.apply(text)
         assert [host.link("c", name)["mtu"] for name in ("i0", "i1")] == [mtu, 1300]
+    host.run("ip link set nic0 mtu 1500")  # as far as a run had come that was killed
+    lab.apply(bare)
+    assert [host.link("c", name)["mtu"] for name in ("i0", "i1")] == [1500, 1300]
     lab.destroy()
     host.run("ip link del nic0")
 

@@ -28,12 +28,14 @@ def held(names: Sequence[str], doing: str, patience: float = PATIENCE) -> Iterat
     Raises LockError, with who has it, when `patience` seconds have passed.
     """
     record.prepare()
-    with ExitStack() as stack:
-        for name in sorted(set(names)):
-            stack.enter_context(_held(name, doing, patience))
-        yield
-    _sweep()
-    record.tidy()
+    try:
+        with ExitStack() as stack:
+            for name in sorted(set(names)):
+                stack.enter_context(_held(name, doing, patience))
+            yield
+    finally:
+        _sweep()
+        record.tidy()
 
 
 @contextmanager

@@ -132,7 +132,8 @@ class Spaces:
             netns.unshare(netns.CLONE_NEWNET)
             fd = netns.here()
         except OSError as error:
-            raise KernelError(error.errno or 0) from None
+            full = error.errno == errno.ENOSPC
+            raise KernelError(error.errno or 0, "sysctl user.max_net_namespaces is reached" if full else "") from None
         self._at = name
         space = self.add(name, fd)
         try:

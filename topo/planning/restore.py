@@ -45,7 +45,7 @@ def goal(desired: Desired, live: Live, previous: Desired | None, restore: Facts)
             extra[ref] = fact
             back.add(ref)
     if extra or (previous is not None and previous.facts is not desired.facts):
-        extra.update(_followers(desired, live, extra))
+        extra.update(_followers(desired, live, extra, previous))
     if not extra:
         return desired.facts, frozenset()
     return {**desired.facts, **extra}, frozenset(back)
@@ -76,14 +76,23 @@ def _dropped(desired: Desired, live: Live, previous: Desired, restore: Facts) ->
     return found
 
 
-def _followers(desired: Desired, live: Live, extra: Facts) -> Facts:
+def _followers(desired: Desired, live: Live, extra: Facts, previous: Desired | None) -> Facts:
     """Links of which no MTU is stated and that had to go down with the one that they follow: they come up with it again."""
     few = parts(desired.facts).few
     raised: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def rises(ref: Ref, low: Any, high: Any) -> None:
+        if isinstance(low, int) and isinstance(high, int) and low < high:
+            raised[ref.ns, ref.key[0]] = low, high
+
+    for ref, before in parts(previous.facts).few.items() if previous is not None else ():
+        if ref[0] == "link" and (have := live.get(ref)) is not None:
+            mtu, want = have.attrs.get("mtu"), extra.get(ref) or few.get(ref)
+            if want is None or want.attrs.get("mtu", mtu) == mtu:  # a run that was killed has raised it already
+                rises(ref, before.attrs.get("mtu"), mtu)
     for ref, want in (*few.items(), *extra.items()):
-        mtu, have = want.attrs.get("mtu"), live.get(ref) if ref[0] == "link" else None
-        if have is not None and isinstance(mtu, int) and mtu > have.attrs.get("mtu", mtu):
-            raised[ref.ns, ref.key[0]] = have.attrs["mtu"], mtu
+        if ref[0] == "link" and (have := live.get(ref)) is not None:
+            rises(ref, have.attrs.get("mtu"), want.attrs.get("mtu"))
     found: Facts = {}
     for ref, want in few.items() if raised else ():
         kind = LINK_KINDS.get(want.attrs.get("kind", "")) if ref[0] == "link" and "mtu" not in want.attrs else None
