@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from topo.changes import AGAIN, CREATE, DELETE, OWNER, Change, Op
 from topo.errors import KernelError
@@ -26,6 +26,10 @@ _SECOND = {"sysctl": FOREIGN, **dict.fromkeys(
     ("fdb", "mdb", "vni", "bridge_vlan", "port", "inet6", "shaping", "shaping_class", "shaping_filter"), STATIC
 )}  # fmt: skip
 _CLASSES = ("shaping_class", "shaping_filter")
+
+
+_QUEUES: Final = {"tun": 500, "macvtap": 500, "ipvtap": 500, "ifb": 32}
+"""Lengths: TUN_READQ_SIZE in drivers/net/tun.c and tap.c, TX_Q_LIMIT in ifb.c; others have 1,000."""
 
 
 class FakeKernel:
@@ -176,6 +180,8 @@ class FakeKernel:
             origin = FOREIGN if new.origin == OWN else new.origin
         if ref.kind == "route" and attrs.get("mtu") is None and any(attrs.get(name) for name in RARE):
             attrs.pop("mtu", None)  # as topo.kinds.route reads them
+        if ref.kind == "port" and self.facts[link(ref.ns, ref.key[0])].attrs["kind"] == "veth":
+            attrs["_cost"] = 2  # of no other kind is the usual one known (topo.kinds.port)
         if ref.kind == "address":
             attrs = live_address(ref, attrs)
             attrs["_protocol"] = attrs.get("_protocol", 116)
@@ -244,9 +250,14 @@ class FakeKernel:
     def _defaults(self, kind: str) -> dict[str, Any]:
         self.serial += 1
         data = {a.name: a.default for a in LINK_KINDS[kind].data}
-        base = {"kind": kind, "up": False, "master": None, "mtu": 1500, "txqueuelen": 1000, "alias": ""}
-        if kind in ("tun", "macvtap", "ipvtap"):
-            base["txqueuelen"] = 500  # TUN_READQ_SIZE in drivers/net/tun.c, tap.c
+        base = {
+            "kind": kind,
+            "up": False,
+            "master": None,
+            "mtu": 1500,
+            "txqueuelen": _QUEUES.get(kind, 1000),
+            "alias": "",
+        }
         return {**base, "mac": f"02:00:00:00:{self.serial >> 8:02x}:{self.serial & 255:02x}", **data}
 
     def _update(self, op: Op) -> None:
