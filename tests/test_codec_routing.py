@@ -252,6 +252,7 @@ METRICS: dict[str, st.SearchStrategy[Any]] = {
     "features": st.just(("ecn",)),
     "lock": st.sampled_from([("mtu",), ("mtu", "advmss")]),
     "pref": st.sampled_from(["high", "low"]),
+    "realms": st.integers(1, 0xFFFFFFFF),
     "_tos": st.sampled_from([4, 16]),
 }
 RTAX = {"congctl": "CC_ALGO"}
@@ -262,7 +263,7 @@ def metrics_oracle(attrs: dict[str, Any]) -> dict[str, Any] | None:
         "lock": (1, {("mtu",): 4, ("mtu", "advmss"): 0x104}),
         "features": (12, {("ecn",): 1}),
     }
-    words = ("mtu", *(name for name in METRICS if name not in ("pref", "_tos")))
+    words = ("mtu", *(name for name in METRICS if name not in ("pref", "realms", "_tos")))
     order = {"lock": 1, "mtu": 2, "rtt": 4, "advmss": 8, "hoplimit": 10, "initcwnd": 11, "features": 12, "rto_min": 13}
     stated = sorted((n for n in words if attrs.get(n)), key=lambda n: order.get(n, 15 if n == "quickack" else 16))
     plain = [[f"RTAX_{RTAX.get(n, n.upper())}", numbers.get(n, (0, {}))[1].get(attrs[n], attrs[n])] for n in stated]
@@ -332,6 +333,7 @@ def route_oracle(wanted: Fact, verb: str) -> bytes:
             ("RTA_PREFSRC", None if verb == DELETE else attrs["src"]),
             ("RTA_METRICS", None if verb == DELETE else metrics_oracle(attrs)),
             ("RTA_PREF", None if verb == DELETE else {"high": 1, "low": 3}.get(attrs.get("pref", ""))),
+            ("RTA_FLOW", None if verb == DELETE else attrs.get("realms")),
         ],
         family=2 if version == 4 else 10,
         dst_len=int(length),
@@ -565,7 +567,7 @@ def test_rule_of_the_kernel_and_of_others(protocol: int | None, origin: str) -> 
         family=2, dst_len=0, src_len=0, tos=0, table=254, action=1, flags=0,
     )  # fmt: skip
     (live,) = decoded(RULE, body)
-    assert live.ref.key == (4, 32766, "from all suppress_ifgroup 7 11:07000000 lookup 254") and live.origin == origin
+    assert live.ref.key == (4, 32766, "from all suppress_ifgroup 7 realms 7 lookup 254") and live.origin == origin
     (again,) = decoded(RULE, encoded(RULE, CREATE, live).body)
     assert again == live
 

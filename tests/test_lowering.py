@@ -614,6 +614,8 @@ def in_r(**sections: Any) -> Desired:
           "lock": ("mtu", "advmss"), "features": ("ecn",), "quickack": 1, "congctl": "bbr"}),
         ({"to": "10.9.0.0/16", "via": "10.0.0.2", "tos": 16, "scope": "global", "quickack": False},
          (4, 254, "10.9.0.0/16", 0, "tos 0x10"), {"gateway": "10.0.0.2", "dev": "a", "_tos": 16}),
+        ({"to": "10.9.0.0/16", "dev": "a", "realms": "5/7"}, (4, 254, "10.9.0.0/16", 0),
+         {"gateway": None, "dev": "a", "realms": 0x50007}),
         ({"to": "10.9.0.0/16", "dev": "a", "scope": "global", "table": "named"}, (4, 77, "10.9.0.0/16", 0),
          {"gateway": None, "dev": "a", "scope": "global"}),
         ({"to": "10.9.0.0/16", "type": "local", "dev": "lo", "scope": "host"}, (4, 255, "10.9.0.0/16", 0),
@@ -680,7 +682,7 @@ def test_rules_and_neighbours() -> None:
             {"to": "fd00::/8", "action": "prohibit", "uidrange": "0-99"},
             {"priority": 8, "fwmark": 1, "goto": 9, "dscp": 46},
             {"priority": 9, "action": "nop", "ipproto": 200, "tun_id": 7},
-            {"priority": 10, "l3mdev": True, "suppress_ifgroup": 3},
+            {"priority": 10, "l3mdev": True, "suppress_ifgroup": 3, "realms": 7},
         ],
         neighbours=[{"ip": "10.1.0.7", "mac": "02:00:00:00:00:07"}],
     )
@@ -694,7 +696,7 @@ def test_rules_and_neighbours() -> None:
         (6, 20002): {"action": "prohibit", "to": "fd00::/8", "uidrange": (0, 99)},
         (4, 8): {"action": "goto", "goto": 9, "dscp": 46, "fwmark": 1, "fwmask": 0xFFFFFFFF},
         (4, 9): {"action": "nop", "ipproto": 200, "tun_id": 7},
-        (4, 10): {"action": "to_table", "l3mdev": True, "suppress_ifgroup": 3},
+        (4, 10): {"action": "to_table", "l3mdev": True, "suppress_ifgroup": 3, "realms": 7},
     }  # fmt: skip
     assert attrs(desired, "neighbour", "r", "b", "10.1.0.7") == {"lladdr": "02:00:00:00:00:07"}
 

@@ -607,7 +607,12 @@ def _route_attributes(route: Seen) -> Seen:
         "nhid": route.get("nhid"),
         "encap": next(iter(_encapsulation(route)), None),
         "_tos": int(route.get("tos", "0"), 16),
+        "realms": _realms(route.get("flow", {}), "") or None,
     }
+
+
+def _realms(shown: Seen, prefix: str) -> int:
+    return int(shown.get(f"{prefix}from", 0)) << 16 | int(shown.get(f"{prefix}to", 0))
 
 
 def _nexthop(fact: Fact) -> Seen | None:
@@ -659,6 +664,8 @@ def _rule_attributes(rule: Seen) -> Seen:
         seen["fwmask"] = int(rule["fwmask"], 16)
     if "tos" in rule:
         seen["tos"] = int(rule["tos"], 16)
+    if "flow_to" in rule:
+        seen["realms"] = _realms(rule, "flow_")
     if "ipproto" in rule:
         seen["ipproto"] = _PROTOCOLS[rule["ipproto"]]
     for name, shown in (("sport", "sport"), ("dport", "dport"), ("uidrange", "uid")):

@@ -299,8 +299,11 @@ def _filtering(d: Draft, section: Document, nets: list[tuple[str, str]]) -> None
 def valid(document: Document) -> bool:
     """Whether topo takes it, and every way that a route of it goes is there: an interface that is up and has an address."""
     try:
-        facts = lower(Topology.model_validate(document)).facts
+        desired = lower(Topology.model_validate(document))
     except (ValueError, TopoError):
+        return False
+    facts = desired.facts
+    if any(f"ip link add {ref.key[0]} " not in GIVEN for ref in desired.external):  # which another document makes
         return False
     for ref, fact in facts.items():
         if ref.kind == "route":

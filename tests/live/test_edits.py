@@ -319,6 +319,19 @@ def test_mtu_that_went_down_with_its_parents(host: Host) -> None:
     host.run("ip link del nic0")
 
 
+def test_what_goes_with_another_end_is_not_there_for_others(host: Host) -> None:
+    """The end of a link that the file does not make any more cannot be what a neighbour of the host is on."""
+    link = "links: [{ends: [{interface: e0}, {interface: e1, addresses: [10.30.1.1/24]}]}]\n"
+    bare = "topology: edit\nneighbours: [{ip: 10.30.1.77, mac: '02:00:00:00:07:77', dev: e1}]\n"
+    lab = Lab(host, bare + link)
+    before = host.settled()
+    result = host.topo("apply", host.file(bare, "bare.yaml"))
+    assert result.code == 2, result.text
+    assert "neighbours[0].dev: interface e1 goes with e0, which the file does not make any more" in result.err
+    host.same(before)
+    lab.destroy()
+
+
 def test_settings_of_a_port_whose_cost_is_its_drivers(host: Host) -> None:
     """Of a VXLAN nobody knows the cost that is the kernel's default: it stays, and is no reason to go on."""
     bare = "topology: edit\nvxlans:\n  vx0: {id: 7, local: 127.0.0.1}\nbridges:\n  br0: {ports: [{interface: vx0%s}]}\n"

@@ -63,6 +63,30 @@ def test_a_rule_that_is_suppressed_by_group(host: Host) -> None:
     host.ok("destroy", path)
 
 
+def test_realms(host: Host) -> None:
+    """Those of the route, and where it has none those of the rule, as nftables sees them in a packet."""
+    rule = "      - {{priority: 100, to: 203.0.113.0/24, {}table: 101}}"
+    text = TWO_WAYS.replace("10.1.0.2, table: 101", "10.1.0.2, table: 101, realms: 5/7")
+    path = host.file(text.format(rules=rule.format("realms: 9, ")))
+
+    def seen(realm: str) -> bool:
+        host.run("nft add table ip t", "r")
+        host.run("nft add chain ip t c { type filter hook output priority 0 ; }", "r")
+        host.run(f"nft add rule ip t c meta rtclassid {realm} counter", "r")
+        assert host.ping("r", "203.0.113.9")
+        found = host.run("nft list table ip t", "r")
+        host.run("nft delete table ip t", "r")
+        return "packets 0" not in found
+
+    host.ok("apply", path)
+    assert seen("0x50007") and not seen("9")
+    host.ok("apply", host.file(TWO_WAYS.format(rules=rule.format("realms: 9, "))))
+    assert seen("9") and not seen("0x50007")
+    host.ok("apply", host.file(TWO_WAYS.format(rules=rule.format(""))))
+    assert not seen("9")
+    host.ok("destroy", path)
+
+
 def test_dscp_by_hand_is_drift(host: Host) -> None:
     """A rule that differs in that only is another one."""
     path = host.file(TWO_WAYS.format(rules="      - {priority: 100, dscp: 46, table: 101}"))

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from topo.facts import Fact, Ref, link
 from topo.file import model
-from topo.file.model.values import PROTOCOLS, fwmark, milliseconds, ports, table
+from topo.file.model.values import PROTOCOLS, fwmark, milliseconds, ports, realms, table
 from topo.file.peers import default_route
 from topo.file.scope import Loc, Scope, Space, path
 from topo.file.ways import Way, outgoing
@@ -68,6 +68,8 @@ def _rare(route: model.Route, family: int) -> dict[str, Any]:
         found["_tos"] = route.tos
     if route.pref not in (None, "medium"):
         found["pref"] = route.pref
+    if route.realms is not None:
+        found["realms"] = realms(route.realms)
     way = {"type": route.type, "gateway": route.via, "nexthops": route.nexthops, "nhid": route.nhid}
     if route.scope not in (None, default_scope(family, way)):
         found["scope"] = route.scope
@@ -172,6 +174,8 @@ def _rule(scope: Scope, space: Space, rule: model.Rule, index: int) -> Fact:
         attrs["tos"] = rule.tos
     if rule.invert:
         attrs["invert"] = True
+    if rule.realms is not None:
+        attrs["realms"] = realms(rule.realms)
     if rule.fwmark is not None:
         attrs["fwmark"], attrs["fwmask"] = fwmark(rule.fwmark)
     if rule.ipproto is not None:

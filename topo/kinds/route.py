@@ -20,6 +20,7 @@ from topo.facts import FOREIGN, PROTOCOL, STATIC, TAGGED, Fact, Ref, link, links
 from topo.kinds import encap, metrics
 from topo.kinds.alike import Block, Expected, columns, new_fact, new_ref, sorted_by
 from topo.kinds.kind import DesiredView, Kind, View, but_for_rare
+from topo.kinds.rule import realms_text
 from topo.wire import (
     AF_INET,
     AF_INET6,
@@ -43,14 +44,14 @@ from topo.wire import (
 
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC = 1, 4, 5, 6, 7
 RTA_METRICS, RTA_MULTIPATH, RTA_TABLE, RTA_VIA, RTA_NH_ID = 8, 9, 15, 18, 30
-RTA_PREF = 20
+RTA_FLOW, RTA_PREF = 11, 20
 RTNH_F_ONLINK, RTM_F_CLONED = 4, 0x200
 NOWHERE: Final = {"blackhole": 6, "unreachable": 7, "prohibit": 8, "throw": 9}  # RTN_*, of routes without a way
 TYPES: Final = {"unicast": 1, "local": 2, "broadcast": 3, "anycast": 4, "multicast": 5, **NOWHERE}
 SCOPES: Final = {"global": 0, "site": 200, "link": 253, "host": 254, "nowhere": 255}  # RT_SCOPE_*
 PREFERENCES: Final = {"medium": 0, "high": 1, "low": 3}  # ICMPV6_ROUTER_PREF_*
 WAY: Final = frozenset({"gateway", "dev", "nexthops", "onlink", "encap"})
-RARE: Final = frozenset({"nhid", "encap", "scope", "pref", *metrics.METRICS})
+RARE: Final = frozenset({"nhid", "encap", "scope", "pref", "realms", *metrics.METRICS})
 _TYPE_NAMES: Final = {number: name for name, number in TYPES.items()}
 _RT_TABLE_COMPAT = 252
 _PLAIN: Final = frozenset({RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE})
@@ -138,6 +139,8 @@ def encode(op: Op, env: Env) -> list[Rtnl]:
         body += attr(RTA_METRICS, packed)
     if attrs.get("pref"):
         body += attr(RTA_PREF, U8.pack(PREFERENCES[attrs["pref"]]))
+    if attrs.get("realms"):
+        body += attr_u32(RTA_FLOW, attrs["realms"])
     there = op.verb == UPDATE or AGAIN in op.attrs  # a route that was lost and yet is there is the same route
     return [Rtnl(ref.ns, RTM_NEWROUTE, NLM_F_CREATE | (NLM_F_REPLACE if there else NLM_F_EXCL), body)]
 
@@ -185,6 +188,8 @@ def _decode_rare(family: int, found: Mapping[int, bytes], attrs: Mapping[str, An
         yield "encap", wrapped
     if family == 4 and scoped != SCOPES[scope(4, attrs)]:
         yield "scope", _SCOPE_NAMES.get(scoped, str(scoped))
+    if realms := _u32(found, RTA_FLOW, 0):
+        yield "realms", realms
     if (preference := found.get(RTA_PREF, _NO)[:1]) != _NO[:1] and preference:
         yield "pref", _PREFERENCE_NAMES.get(preference[0], "medium")
 
@@ -393,11 +398,13 @@ def describe(fact: Fact) -> str:
         )
         words += [word for word in hop if word]
     words += [f"{word} {attrs[name]}" for name, word in _WORDS.items() if attrs.get(name)]
-    words += [f"{name} {_text(attrs[name])}" for name in attrs if name in RARE and attrs[name]]
+    words += [f"{name} {_text(name, attrs[name])}" for name in attrs if name in RARE and attrs[name]]
     return " ".join(words + ["onlink"] * bool(attrs.get("onlink")))
 
 
-def _text(value: Any) -> str:
+def _text(name: str, value: Any) -> str:
+    if name == "realms":
+        return realms_text(value)
     return " ".join(value) if isinstance(value, tuple) else str(value)
 
 

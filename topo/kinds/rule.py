@@ -48,6 +48,11 @@ def _range(code: str) -> Format:
     return Format(lambda pair: packer.pack(*pair), lambda data: packer.unpack_from(data))
 
 
+def realms_text(value: int) -> str:
+    """As ip-rule(8) and ip-route(8) write them: from/to, or to alone."""
+    return f"{value >> 16}/{value & 0xFFFF}" if value >> 16 else str(value)
+
+
 _PORTS, _UIDS = _range("=HH"), _range("=II")
 
 # What travels as one attribute: name -> its number, its format, its length (0: any), and how ip-rule(8) writes it.
@@ -63,6 +68,7 @@ _PLAIN: Final[Mapping[str, tuple[int, Format, int, Callable[[Any], str]]]] = {
     "suppress_prefixlength": (FRA_SUPPRESS_PREFIXLEN, U32, 4, str),
     "suppress_ifgroup": (FRA_SUPPRESS_IFGROUP, U32, 4, str),
     "goto": (4, U32, 4, str),
+    "realms": (11, U32, 4, realms_text),
 }
 _SUPPRESSORS: Final = frozenset({FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN})  # -1 where there is none
 _NOT_RAW: Final = frozenset(
@@ -198,15 +204,17 @@ def _decode_matches(found: Mapping[int, bytes]) -> Iterator[tuple[str, Any]]:
             yield name, form.unpack(data)
     if found.get(FRA_L3MDEV, b"\0") != b"\0":
         yield "l3mdev", True
-    # What topo has no word for (realms, flow labels ...) is kept as it is, so that the rule can be told and deleted.
+    # What topo has no word for (flow labels ...) is kept as it is, so that the rule can be told and deleted.
     raw = tuple((n, data) for n, data in sorted(found.items()) if n not in _NOT_RAW and _DEFAULTS.get(n) != data)
     if raw:
         yield "_raw", raw
 
 
 def claims(fact: Fact) -> Iterable[tuple[Any, ...]]:
-    """A rule and its inversion are one to NLM_F_EXCL, wherever they go to (rule_exists in net/core/fib_rules.c): EEXIST."""
-    yield "rule", fact.ref.ns, *fact.ref.key[:2], selector({**fact.attrs, "invert": False, "goto": None})
+    """A rule and its inversion are one to NLM_F_EXCL, wherever they go to (rule_exists in net/core/fib_rules.c): EEXIST.
+    So is one without realms to one with them (fib4_rule_compare in net/ipv4/fib_rules.c)."""
+    like = {**fact.attrs, "invert": False, "goto": None, "realms": None}
+    yield "rule", fact.ref.ns, *fact.ref.key[:2], selector(like)
 
 
 RULE: Final = Kind("rule", encode, decode, compare=nothing, claims=claims)

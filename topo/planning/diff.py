@@ -14,7 +14,7 @@ from topo.kinds.kind import stated_differences
 from topo.kinds.registry import KINDS
 from topo.planning.compare import changed
 from topo.planning.lost import with_losses
-from topo.planning.ownership import BY_PROTOCOL, Ownership, require_external
+from topo.planning.ownership import BY_PROTOCOL, Ownership, require_external, require_lasting
 from topo.planning.rename import Names, rekeyed, renames
 from topo.planning.restore import goal
 
@@ -32,7 +32,7 @@ def diff(
 
     `desired` is resolved (`planning.resolve`). `previous`: what the last apply stated. `adopt`: take
     over what others own. `restore`: the record's originals of foreign things (`planning.restore.originals`).
-    Raises OwnershipError for every name that is taken, InputError for every missing device.
+    Raises OwnershipError for every name that is taken, InputError for every device that is missing, or would be.
     """
     if desired.external:
         require_external(desired, live)
@@ -47,7 +47,10 @@ def diff(
         found = first.run()
     if first.taken:
         raise OwnershipError(first.taken)
-    return first.ordered(found)
+    changes = first.ordered(found)
+    if desired.external:
+        require_lasting(desired, changes)
+    return changes
 
 
 class _Diff:

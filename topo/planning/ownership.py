@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from topo.changes import CREATE, DELETE, Change
 from topo.errors import Diagnostic, InputError
 from topo.facts import FOREIGN, HOST, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, links_of, namespace
 from topo.kinds.registry import KINDS
@@ -23,14 +25,27 @@ _SETTINGS: Final = frozenset(
 
 def require_external(desired: Desired, live: Live) -> None:
     """Raises InputError for every device that is to be there already and is not."""
-    missing = [ref for ref in desired.external if ref not in live]
-    if missing:
-        raise InputError(
-            [
-                Diagnostic(f"interface {ref} is not there", path=desired.paths.get(ref, ""))
-                for ref in sorted(missing, key=lambda ref: (desired.paths.get(ref, ""), ref))
-            ]
+    _refuse(desired, {ref: f"interface {ref} is not there" for ref in desired.external if ref not in live})
+
+
+def require_lasting(desired: Desired, changes: Iterable[Change]) -> None:
+    """Raises InputError for every device that is to be there already and goes with one that the file does not make any more."""
+    lost = {change.ref for change in changes if change.action == CREATE and change.ref in desired.external}
+    if lost:
+        by = {ref: change.ref for change in changes if change.action == DELETE for ref in change.takes if ref in lost}
+        _refuse(
+            desired,
+            {
+                ref: f"interface {ref} goes with {by.get(ref, ref)}, which the file does not make any more"
+                for ref in lost
+            },
         )
+
+
+def _refuse(desired: Desired, why: Mapping[Ref, str]) -> None:
+    if why:
+        found = sorted((desired.paths.get(ref, ""), ref) for ref in why)
+        raise InputError([Diagnostic(why[ref], path=place) for place, ref in found])
 
 
 class Ownership:

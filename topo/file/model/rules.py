@@ -18,6 +18,7 @@ from topo.file.model.values import (
     Positive,
     Prefix,
     Protocol,
+    Realms,
     Table,
     single,
     wrong,
@@ -130,6 +131,10 @@ class Route(Metrics):
         None, description="its preference among routers (IPv6, RFC 4191); unset, medium"
     )
 
+    realms: Realms | None = Field(
+        None, description="the realm of its destination, or from/to (IPv4): what `nft` matches by rtclassid: 7, 5/7"
+    )
+
     @model_validator(mode="after")
     def _sound(self) -> Self:
         ways = [name for name in ("via", "dev", "nexthops", "nhid") if getattr(self, name) is not None]
@@ -151,6 +156,8 @@ class Route(Metrics):
             raise wrong("`onlink` needs `via` and `dev`", "onlink", value=True)
         if self.encap is not None and not (self.via or self.dev):
             raise wrong("`encap` stands beside `via` or `dev`, or at each of `nexthops`", "encap")
+        if self.realms is not None and not (self.via or self.dev):
+            raise wrong("`realms` stands beside `via` or `dev`", "realms", value=self.realms)
         self._one_family()
         return self
 
@@ -164,7 +171,7 @@ class Route(Metrics):
         six = six or (self.to == "default" and any(":" in via for _, via in gateways))
         if self.src is not None and (":" in self.src) != six:
             raise wrong(f"{self.src} is not of the route's family", "src", value=self.src)
-        for name in ("tos", "scope") if six else ("pref",):
+        for name in ("tos", "scope", "realms") if six else ("pref",):
             if getattr(self, name) is not None:
                 raise wrong(f"IPv{6 if six else 4} routes have no `{name}`", name, value=getattr(self, name))
         if self.metric == 0 and six:
@@ -213,6 +220,9 @@ class Rule(Entry):
     suppress_ifgroup: Annotated[StrictInt, Field(ge=0, le=0x7FFFFFFF)] | None = Field(
         None, description="pass over what the table finds out of an interface of this group"
     )
+    realms: Realms | None = Field(
+        None, description="the realm of what it sends on, or from/to (IPv4), where the route has none: 7, 5/7"
+    )
     action: Literal["blackhole", "unreachable", "prohibit", "nop"] | None = Field(
         None, description="instead of a table: drop it, drop it and tell the sender, or do nothing"
     )
@@ -247,6 +257,8 @@ class Rule(Entry):
             families.add(self.family == "inet6")
         if len(families) > 1:
             raise ValueError("`from`, `to` and `family` are of different families")
+        if self.realms is not None and (True in families or what[0] not in ("table", "l3mdev")):
+            raise wrong("`realms` are for IPv4 and need a `table`", "realms", value=self.realms)
         return self
 
 

@@ -24,6 +24,7 @@ from topo.patterns import late
 
 _NAMESPACE: Final = late(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOPOLOGY: Final = late(r"[a-z0-9][a-z0-9-]{0,31}")
+_REALMS: Final = late(r"(?:([0-9]{1,5})/)?([0-9]{1,5})")
 _SYSCTL: Final = late(r"net(?:[./][A-Za-z0-9_@-]+){2,}")
 _DOTTED: Final = late(r"[0-9.]+")
 _NUMBER: Final = late(r"0[xX][0-9a-fA-F]+|[0-9]+")
@@ -247,6 +248,20 @@ def fwmark(value: Any) -> tuple[int, int]:
     return found
 
 
+def realms(value: Any) -> int:
+    """The two realms of 7 (that of the destination), "7" or "5/7" (from/to) as the kernel has them. Raises ValueError."""
+    found = _REALMS.fullmatch(str(value)) if not isinstance(value, bool) else None
+    source, to = (int(number or 0) for number in found.groups()) if found else (0, 0)
+    if not to or max(source, to) > 0xFFFF:
+        raise ValueError(f"{value!r} is no realm: write a number from 1 to 65535, or two as in 5/7 (from/to)")
+    return source << 16 | to
+
+
+def _realms(value: Any) -> Any:
+    realms(value)
+    return value
+
+
 def _fwmark(value: Any) -> Any:
     fwmark(value)
     return value
@@ -381,6 +396,7 @@ Seconds = Annotated[int | float | str, Either(_seconds)]
 Milliseconds = Annotated[int | str, Either(_milliseconds)]
 Fwmark = Annotated[int | str, Either(_fwmark)]
 Protocol = Annotated[int | str, Either(_protocol)]
+Realms = Annotated[int | str, Either(_realms)]
 Table = Annotated[int | str, Either(_table)]
 Tos = Annotated[int | str, Either(_tos)]
 SysctlName = Annotated[str, AfterValidator(_sysctl_name)]
