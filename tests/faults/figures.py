@@ -13,7 +13,7 @@ END: Final = "<!-- end of figures -->\n"
 ORDER: Final = (
     "killed at a step", "killed at a moment", "killed, and the record lost or damaged",
     "a request refused", "a question refused", "all refused from a request on", "a dump interrupted",
-    "others at work between two steps", "no descriptors left", "no room for the record",
+    "others at work between two steps", "a table is full", "no descriptors left", "no room for the record",
     "applies of one topology at once", "apply against destroy", "two topologies on one bridge at once",
     "while ip and nft change the kernel", "while Docker changes the kernel", "attached to a namespace that comes and goes", "a lock that is held",
     "requests to the fake kernel and the real one", "random topologies and edits, there and back", "properties of planning", "random drift, repaired",
@@ -32,6 +32,7 @@ class Figures:
 
     def count(self, what: str, where: str, left: int = 0, number: int = 1) -> None:
         """`left`: how many in all, up to now, of the test that counts here."""
+        assert what in ORDER, f"{what!r} has no place in the table"
         self.tried[what, where] += number
         self.left[what, where] = left
 
