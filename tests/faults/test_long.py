@@ -88,7 +88,6 @@ def test_drift_for_long(host: Host) -> None:
     blocks, heap = (now - was for now, was in zip(_in_use(), used, strict=True))
     grown = _resident() - size
     said = f"{blocks} blocks, {heap} kB of heap, {grown} kB of {size} kB more in {rounds - WARM} rounds"
-    print(said)
     assert blocks < BLOCKS and heap < HEAP and grown < GROWS, said
     api.destroy(topology)
     host.same(before)

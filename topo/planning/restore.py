@@ -78,27 +78,21 @@ def _dropped(desired: Desired, live: Live, previous: Desired, restore: Facts) ->
 
 def _followers(desired: Desired, live: Live, extra: Facts, previous: Desired | None) -> Facts:
     """Links of which no MTU is stated and that had to go down with the one that they follow: they come up with it again."""
-    few = parts(desired.facts).few
-    raised: dict[tuple[str, str], tuple[int, int]] = {}
-
-    def rises(ref: Ref, low: Any, high: Any) -> None:
-        if isinstance(low, int) and isinstance(high, int) and low < high:
-            raised[ref.ns, ref.key[0]] = low, high
-
-    for ref, before in parts(previous.facts).few.items() if previous is not None else ():
-        if ref[0] == "link" and (have := live.get(ref)) is not None:
-            mtu, want = have.attrs.get("mtu"), extra.get(ref) or few.get(ref)
-            if want is None or want.attrs.get("mtu", mtu) == mtu:  # a run that was killed has raised it already
-                rises(ref, before.attrs.get("mtu"), mtu)
-    for ref, want in (*few.items(), *extra.items()):
-        if ref[0] == "link" and (have := live.get(ref)) is not None:
-            rises(ref, have.attrs.get("mtu"), want.attrs.get("mtu"))
     found: Facts = {}
-    for ref, want in few.items() if raised else ():
-        kind = LINK_KINDS.get(want.attrs.get("kind", "")) if ref[0] == "link" and "mtu" not in want.attrs else None
-        was, mtu = raised.get(want.attrs.get(kind.follows) or ("", ""), (0, 0)) if kind and kind.follows else (0, 0)
-        if was and (have := live.get(ref)) is not None and have.attrs.get("mtu") == was and ref not in extra:
-            found[ref] = Fact(ref, {**want.attrs, "mtu": mtu})
+    for ref, want in parts(desired.facts).few.items():
+        if ref[0] != "link" or "mtu" in want.attrs or ref in extra:
+            continue
+        kind, have = LINK_KINDS.get(want.attrs.get("kind", "")), live.get(ref)
+        below = want.attrs.get(kind.follows) if kind and kind.follows else None
+        if not below or have is None or (there := live.get(home := link(*below))) is None:
+            continue
+        wanted, was = extra.get(home) or desired.facts.get(home), previous.facts.get(home) if previous else None
+        low = mtu = there.attrs.get("mtu")
+        high = wanted.attrs.get("mtu", mtu) if wanted else mtu
+        if high == mtu and was:  # a run that was killed may have raised it already
+            low = was.attrs.get("mtu")
+        if isinstance(low, int) and isinstance(high, int) and low < high and have.attrs.get("mtu") == low:
+            found[ref] = Fact(ref, {**want.attrs, "mtu": high})
     return found
 
 
