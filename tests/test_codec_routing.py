@@ -533,6 +533,23 @@ def test_rule_read_back(wanted: Fact) -> None:
     assert (ports and f"{ports[0]}:{ports[1]}") == message.get_attr("FRA_DPORT_RANGE")
 
 
+def test_rule_masks() -> None:
+    """Numbers of linux/fib_rules.h that pyroute2 does not know; a flow label's mask always goes with it."""
+    attrs: dict[str, Any] = {
+        "action": "nop",
+        "dscp": 8,
+        "dscp_mask": 0x38,
+        "sport": (7, 7),
+        "sport_mask": 0xF,
+        "flowlabel": 0x12345,
+    }
+    body = encoded(RULE, CREATE, fact("rule", key(6, 5, attrs), **attrs)).body
+    for nla, data in ((30, b"\x38"), (28, b"\x0f\x00"), (26, b"\x00\x01\x23\x45"), (27, b"\x00\x0f\xff\xff")):
+        assert attributes(body, 12)[nla] == data
+    (live,) = decoded(RULE, body)
+    assert live.ref.key == (6, 5, "from all sport 7/0xf dscp 8/0x38 flowlabel 0x12345 nop")
+
+
 @given(rules(), rules())
 def test_rule_selectors_tell_rules_apart(one: Fact, other: Fact) -> None:
     encode_both = [encoded(RULE, CREATE, Fact(Ref("rule", NS, (4, 1, "")), f.attrs)).body[12:] for f in (one, other)]
@@ -545,6 +562,7 @@ def test_rule_canonical() -> None:
     assert selector({"action": "to_table"}) == selector({"action": "to_table", "table": 254, "from": "0.0.0.0/0"})
     whole = {"action": "prohibit", "fwmark": 5, "fwmask": 0xFFFFFFFF}
     assert selector(whole) == "from all fwmark 0x5 prohibit"
+    assert selector({"action": "nop", "flowlabel": 7, "flowlabel_mask": 255}) == "from all flowlabel 0x7/0xff nop"
     assert selector({"action": "blackhole", "to": "10.0.0.0/8", "invert": True, "dport": (80, 80)}) == (
         "not from all to 10.0.0.0/8 dport 80 blackhole"
     )

@@ -683,6 +683,8 @@ def test_rules_and_neighbours() -> None:
             {"priority": 8, "fwmark": 1, "goto": 9, "dscp": 46},
             {"priority": 9, "action": "nop", "ipproto": 200, "tun_id": 7},
             {"priority": 10, "l3mdev": True, "suppress_ifgroup": 3, "realms": 7},
+            {"priority": 11, "flowlabel": "0x7/0xff", "sport": 80, "dport": "0x1f00/0xff00", "action": "nop"},
+            {"priority": 12, "flowlabel": 7, "dscp": "8/0x38", "action": "nop"},
         ],
         neighbours=[{"ip": "10.1.0.7", "mac": "02:00:00:00:00:07"}],
     )
@@ -697,6 +699,11 @@ def test_rules_and_neighbours() -> None:
         (4, 8): {"action": "goto", "goto": 9, "dscp": 46, "fwmark": 1, "fwmask": 0xFFFFFFFF},
         (4, 9): {"action": "nop", "ipproto": 200, "tun_id": 7},
         (4, 10): {"action": "to_table", "l3mdev": True, "suppress_ifgroup": 3, "realms": 7},
+        (6, 11): {
+            "action": "nop", "flowlabel": 7, "flowlabel_mask": 0xFF, "sport": (80, 80), "dport": (0x1F00, 0x1F00),
+            "dport_mask": 0xFF00,
+        },
+        (6, 12): {"action": "nop", "flowlabel": 7, "dscp": 8, "dscp_mask": 0x38},
     }  # fmt: skip
     assert attrs(desired, "neighbour", "r", "b", "10.1.0.7") == {"lladdr": "02:00:00:00:00:07"}
 

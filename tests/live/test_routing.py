@@ -32,6 +32,8 @@ def way(host: Host, *selectors: str) -> str:
     ("rule", "taken", "passed"),
     [
         ("{dscp: 46, table: 101}", "tos 0xb8", "tos 0x98"),
+        ("{dscp: 40/0x38, table: 101}", "tos 0xb8", "tos 0x98"),
+        ("{ipproto: udp, dport: 0x1f00/0xff00, table: 101}", "ipproto udp dport 8190", "ipproto udp dport 8192"),
         ("{tos: 16, table: 101}", "tos 0x10", "tos 0x8"),
         ("{ipproto: icmp, table: 101}", "ipproto icmp", "ipproto udp"),
         ("{ipproto: udp, dport: 500-600, table: 101}", "ipproto udp dport 550", "ipproto udp dport 601"),
@@ -84,6 +86,26 @@ def test_realms(host: Host) -> None:
     assert seen("9") and not seen("0x50007")
     host.ok("apply", host.file(TWO_WAYS.format(rules=rule.format(""))))
     assert not seen("9")
+    host.ok("destroy", path)
+
+
+def test_flow_labels(host: Host) -> None:
+    """By packets: `ip route get` knows of none."""
+    path = host.file(
+        """
+topology: lab
+namespaces:
+  r: {rules: [{flowlabel: 0x10007/0x1000f, action: prohibit}]}
+  web: {}
+links: [[{interface: "r:eth0", addresses: fd00::1/64}, {interface: "web:eth0", addresses: fd00::2/64}]]
+"""
+    )
+    host.ok("apply", path)
+    host.settle()
+    assert host.ping("r", "fd00::2")
+    assert not host.ping("r", "fd00::2", "-F", "0x1aaa7", within=0)
+    assert host.ping("r", "fd00::2", "-F", "0x1aaa8")
+    assert "nothing to do" in host.ok("apply", path).text
     host.ok("destroy", path)
 
 

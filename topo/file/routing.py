@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from topo.facts import Fact, Ref, link
 from topo.file import model
-from topo.file.model.values import PROTOCOLS, fwmark, milliseconds, ports, realms, table
+from topo.file.model.values import BITS, PROTOCOLS, fwmark, milliseconds, part, ports, realms, table
 from topo.file.peers import default_route
 from topo.file.scope import Loc, Scope, Space, path
 from topo.file.ways import Way, outgoing
@@ -14,6 +14,7 @@ from topo.kinds.metrics import METRICS
 from topo.kinds.nexthop import members
 from topo.kinds.route import NOWHERE, WAY, of_tos
 from topo.kinds.route import scope as default_scope
+from topo.kinds.rule import RECENT
 from topo.kinds.rule import key as rule_key
 
 _ANYWHERE: Final = {4: "0.0.0.0/0", 6: "::/0"}
@@ -165,7 +166,7 @@ def _rule(scope: Scope, space: Space, rule: model.Rule, index: int) -> Fact:
     attrs: dict[str, Any] = {"action": rule.action or ("to_table" if rule.goto is None else "goto")}
     if rule.table is not None:
         attrs["table"] = table(rule.table)
-    for name in ("to", "iif", "oif", "suppress_prefixlength", "suppress_ifgroup", "dscp", "tun_id", "l3mdev", "goto"):
+    for name in ("to", "iif", "oif", "suppress_prefixlength", "suppress_ifgroup", "tun_id", "l3mdev", "goto"):
         if (value := getattr(rule, name)) is not None:
             attrs[name] = value
     if rule.from_ is not None:
@@ -180,20 +181,28 @@ def _rule(scope: Scope, space: Space, rule: model.Rule, index: int) -> Fact:
         attrs["fwmark"], attrs["fwmask"] = fwmark(rule.fwmark)
     if rule.ipproto is not None:
         attrs["ipproto"] = rule.ipproto if isinstance(rule.ipproto, int) else PROTOCOLS[rule.ipproto]
-    for name in ("sport", "dport"):
-        if (value := getattr(rule, name)) is not None:
+    for name, (_, bits) in BITS.items():
+        if (value := getattr(rule, name)) is None:
+            continue
+        if bits == 16 and "/" not in str(value):
             attrs[name] = ports(value)
+            continue
+        number, mask = part(name, value)
+        attrs[name] = (number, number) if bits == 16 else number
+        if mask != (1 << bits) - 1:
+            attrs[f"{name}_mask"] = mask
     if rule.uidrange is not None:
         first, _, last = rule.uidrange.partition("-")
         attrs["uidrange"] = (int(first), int(last))
-    six = rule.family == "inet6" or any(":" in prefix for prefix in (rule.from_, rule.to) if prefix)
+    six = rule.family == "inet6" or rule.flowlabel is not None
+    six = six or any(":" in prefix for prefix in (rule.from_, rule.to) if prefix)
     priority = _FIRST_PRIORITY + index if rule.priority is None else rule.priority
     if rule.goto is not None and rule.goto <= priority:
         message = f"the kernel goes on only: a rule with priority {priority} cannot go to {rule.goto}"
         scope.problems.add((*space.loc, "rules", index, "goto"), message)
     fact = Fact(Ref("rule", space.name, rule_key(6 if six else 4, priority, attrs)), attrs)
-    if "dscp" in attrs:
-        scope.paths[fact.ref] = path((*space.loc, "rules", index, "dscp"))
+    if recent := sorted(RECENT & attrs.keys()):
+        scope.paths[fact.ref] = path((*space.loc, "rules", index, recent[0].removesuffix("_mask")))
     scope.add(fact, (*space.loc, "rules", index), f"the rule {fact.ref.key[2]!r} with priority {priority}")
     return fact
 

@@ -18,6 +18,7 @@ from topo.kernel.routing_features import ROUTING
 from topo.kinds import ingress, shaping
 from topo.kinds.ifla import IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_NUM_TX_QUEUES, body
 from topo.kinds.link_kinds import LINK_KINDS
+from topo.kinds.rule import RECENT
 from topo.kinds.shaping import TCA_OPTIONS
 from topo.wire import (
     BE16,
@@ -39,7 +40,7 @@ _TOO_MANY_QUEUES: Final = 0xFFFF
 
 
 _IFLA_BR_VLAN_PROTOCOL: Final = 8
-_NOT_EVERYWHERE: Final = frozenset({"dscp", "encap"})  # of rules, routes and nexthops
+_NOT_EVERYWHERE: Final = RECENT | {"encap"}  # of rules, routes and nexthops
 _LO: Final = 1  # the loopback's ifindex, in every namespace
 _NO_OPTIONS: Final = attr(TCA_OPTIONS, attr(1, b"") + attr(2, b""))
 """Of every queueing discipline that topo knows these are too short to be options: EINVAL."""

@@ -13,7 +13,7 @@ from topo.kernel import rtnl
 from topo.kernel.feature import Feature
 from topo.kinds import encap
 from topo.kinds.route import RTA_DST, RTA_OIF
-from topo.kinds.rule import FRA_DSCP, FRA_PRIORITY
+from topo.kinds.rule import FRA_DSCP, FRA_FLOWLABEL, FRA_PRIORITY, FRA_SPORT_MASK
 from topo.wire import (
     AF_INET,
     FIBRULEHDR,
@@ -24,7 +24,6 @@ from topo.wire import (
     RTMSG,
     U16,
     attr,
-    attr_u8,
     attr_u32,
     message,
 )
@@ -34,17 +33,27 @@ _NO_PRIORITY: Final = 0xFFFFFFF0
 
 
 ROUTING: Final = "routing"
-_DSCP: Final = Feature(
-    ROUTING,
-    "rules by DSCP",
-    "CONFIG_IP_MULTIPLE_TABLES",
-    "has no rules by DSCP, which {} is (Linux 6.13 has them; `tos` does for older ones)",
-)
+
+
+def _rules(name: str, since: str) -> Feature:
+    return Feature(
+        ROUTING, f"rules by {name}", "CONFIG_IP_MULTIPLE_TABLES", f"has no rules by {name}, which {{}} is ({since})"
+    )
+
+
+_DSCP: Final = _rules("DSCP", "Linux 6.13 has them; `tos` does for older ones")
+_MASKS: Final = _rules("some bits of a port or DSCP", "Linux 6.15 has them")
+_RECENT: Final[Mapping[str, tuple[Feature, int]]] = {
+    "dscp": (_DSCP, FRA_DSCP),
+    "flowlabel": (_rules("flow label", "Linux 6.14 has them"), FRA_FLOWLABEL),
+    **{f"{name}_mask": (_MASKS, FRA_SPORT_MASK) for name in ("sport", "dport", "dscp")},
+}
+"""What a rule may match by -> the feature, and an attribute of those that came with it."""
 
 
 def features() -> list[Feature]:
     """All that rules and routes may need."""
-    return [_DSCP, *map(_encap, encap.TYPES)]
+    return [*dict.fromkeys(feature for feature, _ in _RECENT.values()), *map(_encap, encap.TYPES)]
 
 
 @cache
@@ -55,8 +64,7 @@ def _encap(kind: str) -> Feature:
 
 def wanted(attrs: Mapping[str, Any]) -> Iterator[Feature]:
     """What a rule or a route with these attributes needs."""
-    if "dscp" in attrs:
-        yield _DSCP
+    yield from dict.fromkeys(_RECENT[name][0] for name in attrs if name in _RECENT)
     wrapped = [attrs["encap"]] if attrs.get("encap") else []
     wrapped += [one for hop in attrs.get("nexthops") or () for one in hop[4:] if one]
     for kind in dict.fromkeys(words.partition(" ")[0] for words in wrapped):
@@ -66,8 +74,9 @@ def wanted(attrs: Mapping[str, Any]) -> Iterator[Feature]:
 
 def unknown(sock: socket.socket, names: Collection[str]) -> Iterator[str]:
     """The names of those features that the kernel has not, nor a module for, which asking loads."""
-    if _DSCP.name in names and not _knows_dscp(sock):
-        yield _DSCP.name
+    for feature, nla in dict.fromkeys(_RECENT.values()):
+        if feature.name in names and not _knows(sock, nla):
+            yield feature.name
     kinds = [kind for kind in encap.TYPES if _encap(kind).name in names]
     yield from (_encap(kind).name for kind in _unwrapped(sock, kinds))
 
@@ -86,8 +95,9 @@ def _unwrapped(sock: socket.socket, kinds: list[str]) -> Iterator[str]:
             yield kinds[refusal.seq]
 
 
-def _knows_dscp(sock: socket.socket) -> bool:
-    """Whether a DSCP that is none is out of range (ERANGE); a kernel that knows of none finds no such rule (ENOENT)."""
+def _knows(sock: socket.socket, nla: int) -> bool:
+    """Whether that attribute is too short (ERANGE) when it is empty; a kernel that does not know it finds no such rule
+    (ENOENT)."""
     header = FIBRULEHDR.pack(AF_INET, 0, 0, 0, 0, 0, 0)
-    body = header + attr_u32(FRA_PRIORITY, _NO_PRIORITY) + attr_u8(FRA_DSCP, 0xFF)
+    body = header + attr_u32(FRA_PRIORITY, _NO_PRIORITY) + attr(nla, b"")
     return any(refusal.errno != errno.ENOENT for refusal in rtnl.send(sock, [message(RTM_DELRULE, 0, 0, body)]))

@@ -16,6 +16,7 @@ from topo.kinds.kind import Kind, View, nothing
 from topo.wire import (
     AF_INET,
     AF_INET6,
+    BE32,
     BE64,
     FIBRULEHDR,
     NLM_F_CREATE,
@@ -24,6 +25,7 @@ from topo.wire import (
     RTM_NEWRULE,
     STR,
     U8,
+    U16,
     U32,
     Format,
     attr,
@@ -36,7 +38,8 @@ from topo.wire import (
 
 FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_PAD = 1, 2, 6, 18
 FRA_FWMARK, FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN = 10, 13, 14
-FRA_TABLE, FRA_FWMASK, FRA_L3MDEV, FRA_PROTOCOL, FRA_DSCP = 15, 16, 19, 21, 25
+FRA_TABLE, FRA_FWMASK, FRA_L3MDEV, FRA_PROTOCOL = 15, 16, 19, 21
+FRA_DSCP, FRA_FLOWLABEL, FRA_SPORT_MASK = 25, 26, 28
 FIB_RULE_PERMANENT, FIB_RULE_INVERT = 1, 2
 ACTIONS: Final = {"to_table": 1, "goto": 2, "nop": 3, "blackhole": 6, "unreachable": 7, "prohibit": 8}
 _WHOLE_MARK = 0xFFFFFFFF
@@ -64,19 +67,27 @@ _PLAIN: Final[Mapping[str, tuple[int, Format, int, Callable[[Any], str]]]] = {
     "sport": (23, _PORTS, 4, lambda pair: "{}-{}".format(*pair) if pair[0] != pair[1] else str(pair[0])),
     "dport": (24, _PORTS, 4, lambda pair: "{}-{}".format(*pair) if pair[0] != pair[1] else str(pair[0])),
     "dscp": (FRA_DSCP, U8, 1, str),
+    "flowlabel": (FRA_FLOWLABEL, BE32, 4, "{:#x}".format),
     "tun_id": (12, BE64, 8, str),
     "suppress_prefixlength": (FRA_SUPPRESS_PREFIXLEN, U32, 4, str),
     "suppress_ifgroup": (FRA_SUPPRESS_IFGROUP, U32, 4, str),
     "goto": (4, U32, 4, str),
     "realms": (11, U32, 4, realms_text),
 }
+# The masks of some of these: name -> number, format, what it is where none was stated, and whether the kernel wants that too.
+MASKS: Final[Mapping[str, tuple[int, Format, int, bool]]] = {
+    "sport": (FRA_SPORT_MASK, U16, 0xFFFF, False),
+    "dport": (29, U16, 0xFFFF, False),
+    "dscp": (30, U8, 0x3F, False),
+    "flowlabel": (27, BE32, 0xFFFFF, True),
+}
+RECENT: Final = frozenset({"dscp", "flowlabel"} | {f"{name}_mask" for name in MASKS})
+"""What came to the kernel by and by (Linux 6.13 to 6.15)."""
 _SUPPRESSORS: Final = frozenset({FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN})  # -1 where there is none
 _NOT_RAW: Final = frozenset(
     {FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PAD, FRA_L3MDEV, FRA_PROTOCOL}
-    | {nla for nla, *_ in _PLAIN.values()}
+    | {nla for table in (_PLAIN, MASKS) for nla, *_ in table.values()}
 )
-_DEFAULTS: Final = {28: b"\xff\xff", 29: b"\xff\xff", 30: b"\x3f"}
-"""FRA_SPORT_MASK, FRA_DPORT_MASK and FRA_DSCP_MASK: one whole port, and all six bits (since 6.15)."""
 _ACTION_NAMES: Final = {number: name for name, number in ACTIONS.items()}
 _MAIN = 254
 
@@ -94,7 +105,8 @@ def selector(attrs: Mapping[str, Any]) -> str:
         words += ["fwmark", f"{attrs['fwmark']:#x}" + (f"/{mask:#x}" if mask not in (None, _WHOLE_MARK) else "")]
     for name, (_, _, _, write) in _PLAIN.items():
         if attrs.get(name) is not None:
-            words += [name, write(attrs[name])]
+            mask = attrs.get(f"{name}_mask")
+            words += [name, write(attrs[name]) + (f"/{mask:#x}" if mask is not None else "")]
     words += [f"{nla}:{data.hex()}" for nla, data in attrs.get("_raw", ())]
     action = attrs["action"]
     if action == "to_table":
@@ -155,6 +167,10 @@ def _matches(attrs: Mapping[str, Any]) -> Iterator[bytes]:
     for name, (nla, form, _, _) in _PLAIN.items():
         if attrs.get(name) is not None:
             yield attr(nla, form.pack(attrs[name]))
+    for name, (nla, form, whole, always) in MASKS.items():
+        mask = attrs.get(f"{name}_mask")
+        if mask is not None or (always and attrs.get(name) is not None):
+            yield attr(nla, form.pack(whole if mask is None else mask))
     if attrs.get("l3mdev"):
         yield attr_u8(FRA_L3MDEV, 1)
     for nla, data in attrs.get("_raw", ()):
@@ -202,10 +218,14 @@ def _decode_matches(found: Mapping[int, bytes]) -> Iterator[tuple[str, Any]]:
         data = found.get(nla)
         if data and (not length or len(data) == length) and (nla not in _SUPPRESSORS or data != b"\xff" * 4):
             yield name, form.unpack(data)
+    for name, (nla, form, whole, _) in MASKS.items():
+        data = found.get(nla)
+        if data and data != form.pack(whole):
+            yield f"{name}_mask", form.unpack(data)
     if found.get(FRA_L3MDEV, b"\0") != b"\0":
         yield "l3mdev", True
-    # What topo has no word for (flow labels ...) is kept as it is, so that the rule can be told and deleted.
-    raw = tuple((n, data) for n, data in sorted(found.items()) if n not in _NOT_RAW and _DEFAULTS.get(n) != data)
+    # What topo has no word for is kept as it is, so that the rule can be told and deleted.
+    raw = tuple((n, data) for n, data in sorted(found.items()) if n not in _NOT_RAW)
     if raw:
         yield "_raw", raw
 

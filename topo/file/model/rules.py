@@ -10,11 +10,13 @@ from topo.file.model.values import (
     U8,
     U32,
     Destination,
+    Dscp,
     Entry,
+    FlowLabel,
     Fwmark,
     Ifname,
     Milliseconds,
-    PortRange,
+    PortOrPart,
     Positive,
     Prefix,
     Protocol,
@@ -185,7 +187,7 @@ class Rule(Entry):
         None, description="its place, the lowest first; unset, 20000 and its place in the list"
     )
     family: Literal["inet", "inet6"] | None = Field(
-        None, description="inet or inet6; unset, what `from` and `to` tell, or inet"
+        None, description="inet or inet6; unset, what `from`, `to` and `flowlabel` tell, or inet"
     )
     from_: Prefix | None = Field(None, alias="from", description="the packet's source")
     to: Prefix | None = Field(None, description="the packet's destination")
@@ -193,14 +195,19 @@ class Rule(Entry):
     oif: Ifname | None = Field(None, description="the interface that a socket is bound to")
     fwmark: Fwmark | None = Field(None, description="its mark, or mark/mask: 0x1/0xff")
     tos: U8 | None = Field(None, description="its TOS (IPv4) or traffic class, a multiple of 4")
-    dscp: Annotated[StrictInt, Field(ge=0, le=63)] | None = Field(
-        None, description="its DSCP, all six bits of it (Linux 6.13 and later)"
+    dscp: Dscp | None = Field(
+        None, description="its DSCP, all six bits of it (Linux 6.13 and later), or those of a mask: 8/0x38 (6.15)"
+    )
+    flowlabel: FlowLabel | None = Field(
+        None, description="its flow label (IPv6, Linux 6.14 and later), or those of its bits that a mask has: 0x7/0xff"
     )
     ipproto: Protocol | None = Field(
         None, description="its protocol: tcp, udp, sctp, icmp, ipv6-icmp, dccp, gre, esp, ah, ospf, or a number"
     )
-    sport: PortRange | None = Field(None, description="its source port, or a range")
-    dport: PortRange | None = Field(None, description="its destination port, or a range")
+    sport: PortOrPart | None = Field(
+        None, description="its source port, a range, or some of its bits: 0x1f00/0xff00 (Linux 6.15 and later)"
+    )
+    dport: PortOrPart | None = Field(None, description="its destination port, in the same ways")
     uidrange: str | None = Field(None, pattern=r"^\d{1,10}-\d{1,10}$", description="user ids of the socket: 1000-1999")
     tun_id: Annotated[StrictInt, Field(ge=1, lt=1 << 64)] | None = Field(
         None, description="the id that the tunnel which it came in by had for it"
@@ -257,6 +264,9 @@ class Rule(Entry):
             families.add(self.family == "inet6")
         if len(families) > 1:
             raise ValueError("`from`, `to` and `family` are of different families")
+        if self.flowlabel is not None and False in families:
+            raise wrong("only IPv6 has flow labels", "flowlabel", value=self.flowlabel)
+        families |= {True} if self.flowlabel is not None else set()
         if self.realms is not None and (True in families or what[0] not in ("table", "l3mdev")):
             raise wrong("`realms` are for IPv4 and need a `table`", "realms", value=self.realms)
         return self

@@ -7,7 +7,7 @@ of its own instead of a union of pydantic's, so that an error names its place an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -236,16 +236,34 @@ def _seconds(value: Any) -> Any:
     return value
 
 
-def fwmark(value: Any) -> tuple[int, int]:
-    """Mark and mask of 1, "0x1" or "0x1/0xff". Raises ValueError."""
+def fwmark(value: Any, what: str = "mark", bits: int = 32) -> tuple[int, int]:
+    """Mark and mask of 1, "0x1" or "0x1/0xff", or of `what` else has so many `bits`. Raises ValueError."""
     mark, slash, mask = str(value).partition("/")
     try:
-        found = int(mark, 0), int(mask, 0) if slash else 0xFFFFFFFF
+        found = int(mark, 0), int(mask, 0) if slash else (1 << bits) - 1
     except ValueError:  # True has no number in it either
-        raise ValueError(f"{value!r} is no mark: write 1, 0x1 or 0x1/0xff") from None
-    if not all(0 <= number <= 0xFFFFFFFF for number in found):
-        raise ValueError(f"the mark {value} does not fit into 32 bits")
+        raise ValueError(f"{value!r} is no {what}: write 1, 0x1 or 0x1/0xff") from None
+    if not all(0 <= number < 1 << bits for number in found):
+        raise ValueError(f"the {what} {value} does not fit into {bits} bits")
     return found
+
+
+BITS: Final[Mapping[str, tuple[str, int]]] = {
+    "dscp": ("DSCP", 6),
+    "flowlabel": ("flow label", 20),
+    "sport": ("port", 16),
+    "dport": ("port", 16),
+}
+"""What a rule can match by some of its bits only: name -> what it is called, and how many bits it has."""
+
+
+def part(name: str, value: Any) -> tuple[int, int]:
+    """The number and the mask of one of `BITS`, where the kernel takes no bit outside of the mask. Raises ValueError."""
+    what, bits = BITS[name]
+    number, mask = fwmark(value, what, bits)
+    if number & ~mask or not mask:
+        raise ValueError(f"the {what} {value} has bits outside of its mask")
+    return number, mask
 
 
 def realms(value: Any) -> int:
@@ -264,6 +282,23 @@ def _realms(value: Any) -> Any:
 
 def _fwmark(value: Any) -> Any:
     fwmark(value)
+    return value
+
+
+def _dscp(value: Any) -> Any:
+    part("dscp", value)
+    return value
+
+
+def _flow_label(value: Any) -> Any:
+    part("flowlabel", value)
+    return value
+
+
+def _port_or_part(value: Any) -> Any:
+    if "/" not in str(value):
+        return _port(value)
+    part("sport", value)
     return value
 
 
@@ -390,10 +425,13 @@ MatchedPrefixes = Annotated[
 Destination = Annotated[str, AfterValidator(_destination)]
 PortNumber = Annotated[StrictInt, Field(ge=1, le=65535)]
 PortRange = Annotated[int | str, Either(_port)]
+PortOrPart = Annotated[int | str, Either(_port_or_part)]
 PortRanges = Annotated[list[PortRange], BeforeValidator(single, json_schema_input_type=list[int | str] | int | str)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Seconds = Annotated[int | float | str, Either(_seconds)]
 Milliseconds = Annotated[int | str, Either(_milliseconds)]
+Dscp = Annotated[int | str, Either(_dscp)]
+FlowLabel = Annotated[int | str, Either(_flow_label)]
 Fwmark = Annotated[int | str, Either(_fwmark)]
 Protocol = Annotated[int | str, Either(_protocol)]
 Realms = Annotated[int | str, Either(_realms)]
