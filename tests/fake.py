@@ -15,6 +15,7 @@ from topo.changes import AGAIN, CREATE, DELETE, OWNER, Change, Op
 from topo.errors import KernelError
 from topo.facts import FOREIGN, HOST, ON_LINK, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, link, namespace
 from topo.kernel.outcome import Outcome
+from topo.kinds.bridge_vlan import UNSTATED, numbers
 from topo.kinds.nexthop import members, used, written
 from topo.kinds.registry import KINDS, LINK_KINDS
 from topo.kinds.route import RARE
@@ -23,7 +24,7 @@ from topo.planning.touched import Touched, is_in
 
 _ORIGIN = {"route": TAGGED, "address": TAGGED, "rule": TAGGED, "neighbour": TAGGED, "nexthop": TAGGED}
 _SECOND = {"sysctl": FOREIGN, **dict.fromkeys(
-    ("fdb", "mdb", "vni", "bridge_vlan", "port", "inet6", "shaping", "shaping_class", "shaping_filter"), STATIC
+    ("fdb", "mdb", "vlan_state", "vni", "bridge_vlan", "port", "inet6", "shaping", "shaping_class", "shaping_filter"), STATIC
 )}  # fmt: skip
 _CLASSES = ("shaping_class", "shaping_filter")
 
@@ -133,7 +134,7 @@ class FakeKernel:
         if (
             ref in self.facts
             and AGAIN not in attrs
-            and ref.kind not in ("sysctl", "nft", "neighbour", "port", "bridge_vlan", "mdb", "fdb")
+            and ref.kind not in ("sysctl", "nft", "neighbour", "port", "bridge_vlan", "vlan_state", "mdb", "fdb")
         ):
             _refuse(errno.EEXIST, ref)
         self._check(new)
@@ -290,11 +291,20 @@ class FakeKernel:
         self.facts[ref] = Fact(ref, attrs, OWN if OWNER in op.attrs else there.origin)
         if ref.kind == "link":
             self._after_update(ref, there.attrs, attrs)
+        elif ref.kind == "bridge_vlan":
+            self._leave_vlans(ref, attrs)
+
+    def _leave_vlans(self, port: Ref, attrs: Mapping[str, Any]) -> None:
+        """What is said of a VLAN goes when the port is no longer in it."""
+        stay = numbers(attrs["untagged"]) | numbers(attrs["tagged"])
+        home = link(port.ns, port.key[0])
+        self._drop_on(home, lambda other: other.kind == "vlan_state" and other.key[1] not in stay)
 
     def _after_update(self, ref: Ref, before: dict[str, Any], after: dict[str, Any]) -> None:
         if before.get("master") != after.get("master"):
             for kind in ("port", "bridge_vlan"):
                 self.facts.pop(Ref(kind, ref.ns, ref.key), None)
+            self._drop_on(ref, lambda gone: gone.kind in ("mdb", "vlan_state"))
         if before["up"] and not after["up"]:
             self._drop_on(ref, lambda other: other.kind in ("route", "nexthop", "neighbour") or _is_ipv6(other))
         if before["mtu"] >= 1280 > after["mtu"]:
@@ -348,6 +358,8 @@ class FakeKernel:
         else:
             if ref.kind == "shaping":
                 self._drop_on(ref, lambda other: other.kind in _CLASSES)
+            if ref.kind == "bridge_vlan":
+                self._leave_vlans(ref, UNSTATED)
             del self.facts[ref]
 
     def _filters(self, class_: Ref) -> list[Ref]:
@@ -385,7 +397,7 @@ class FakeKernel:
                 self.facts[other] = fact._replace(attrs={**fact.attrs, "master": None})
                 for kind in ("port", "bridge_vlan"):
                     self.facts.pop(Ref(kind, other.ns, other.key), None)
-                self._drop_on(other, lambda gone: gone.kind == "mdb")
+                self._drop_on(other, lambda gone: gone.kind in ("mdb", "vlan_state"))
 
     def _delete_address(self, ref: Ref) -> None:
         gone, home = self.facts.pop(ref), link(ref.ns, ref.key[0])

@@ -481,6 +481,32 @@ def test_ports_of_bonds_and_vrfs() -> None:
     assert desired.paths[Ref("link", "host", ("v5",))] == "interfaces.v5"
 
 
+def test_a_range_of_names_is_as_long_as_that_of_the_ends() -> None:
+    ((place, message),) = wrong(
+        namespaces={"a": {}, "n[1-2]": {"bridges": {"e[1-2]": {}}}},
+        links=[{"ends": ["a:eth0", {"bridge": "n[1-2]:e[1-2]", "name": "p[1-2]"}]}],
+    )
+    assert place == "links[0].ends[1].name"
+    assert message == "a range of 2 names for a range of 4 ends: both need one length"
+
+
+def test_states_of_vlans() -> None:
+    def of(bridge: dict[str, Any]) -> Desired:
+        vlan = {"pvid": 10, "tagged": "20-30", "states": {"20-21": "learning", 10: "blocking", 30: "forwarding"}}
+        return lowered(
+            bridges={"br0": {"vlan_filtering": True, "ports": [{"interface": "eth0", "vlan": vlan}], **bridge}},
+            interfaces={"eth0": {"kind": "dummy"}},
+        )
+
+    states = {ref.key: fact.attrs["state"] for ref, fact in of({}).facts.items() if ref.kind == "vlan_state"}
+    assert states == {("eth0", 10): "blocking", ("eth0", 20): "learning", ("eth0", 21): "learning"}
+    with pytest.raises(InputError) as found:
+        of({"stp": True})
+    (diagnostic,) = found.value.diagnostics
+    assert "decides itself" in diagnostic.message
+    assert diagnostic.path == "bridges.br0.ports[0].vlan.states"
+
+
 def test_tunnels() -> None:
     desired = lowered(
         interfaces={

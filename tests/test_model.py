@@ -115,6 +115,14 @@ def the_error(**sections: Any) -> tuple[tuple[int | str, ...], str]:
                 ({7: 9, "7-8": "10-11"}, "stands for two VNIs"), ({7: 9, 8: 9}, "two VLANs stand for VNI 9"), ({7: 0}, "no VNI"),
             )
         ),
+        *(
+            ({"bridges": {"b": {"ports": [{"interface": "v", "vlan": {"tagged": [7, 8], "states": states}}]}}},
+             ("bridges", "b", "ports", 0, "vlan", "states"), word)
+            for states, word in (
+                ([7], "a mapping"), ({9: "learning"}, "none that it is in"), ({7: "up"}, "no state of a VLAN"),
+                ({7: "learning", "7-8": "blocking"}, "stated twice"),
+            )
+        ),
         ({"vxlans": {"v": {"external": True, "mtu": 1450}}}, ("vxlans", "v", "mtu"), "external"),
         ({"vxlans": {"v": {"external": True, "peers": [{"address": "192.0.2.1", "port": 8472}]}}},
          ("vxlans", "v", "peers", 0, "port"), "external"),

@@ -141,7 +141,7 @@ one without which it stays."""
 ON_LINK: Final = frozenset(
     {
         *("address", "neighbour", "fdb", "port", "bridge_vlan", "mdb", "vni", "inet6", "shaping", "ingress"),
-        *("shaping_class", "shaping_filter", "wireguard", "wireguard_peer"),
+        *("vlan_state", "shaping_class", "shaping_filter", "wireguard", "wireguard_peer"),
     }
 )
 

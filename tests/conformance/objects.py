@@ -25,6 +25,8 @@ def object_cases(ns: str) -> dict[str, Case]:
         "port": _port(ns),
         "bridge-vlan": _bridge_vlan(ns, "c0"),
         "bridge-vlan-self": _bridge_vlan(ns, "b0", "self"),
+        "vlan-state": _vlan_state(ns, "c0"),
+        "vlan-state-self": _vlan_state(ns, "b0", "self"),
         "bridge-vlan-aware": _aware(ns),
         "bridge-vlan-tunnels": _tunnels(ns),
         "mdb": _mdb(ns),
@@ -130,6 +132,22 @@ def _bridge_vlan(ns: str, *key: str) -> Case:
         },
         (f"bridge vlan add {of} vid 1 pvid untagged", f"bridge vlan del {of} vid 10"),
         (*spaces(ns), a_bridge(ns, "b0", vlan_filtering=True, vlan_default_pvid=1), *a_pair(ns, master="b0")),
+        full=True,
+    )
+
+
+def _vlan_state(ns: str, *key: str) -> Case:
+    states = ("blocking", "learning", "listening", "disabled")
+    of = f"dev {key[0]} self" if len(key) > 1 else f"dev {key[0]}"
+    ground = (*spaces(ns), a_bridge(ns, "b0", vlan_filtering=True, vlan_default_pvid=1), *a_pair(ns, master="b0"))
+    vlans = Fact(Ref("bridge_vlan", ns, key), {"pvid": 0, "untagged": "", "tagged": "10-12"})
+    return Case(
+        "vlan_state",
+        Fact(Ref("vlan_state", ns, (key[0], 11)), {"state": "blocking"}),
+        each("state", *states),
+        {"state": (f"bridge vlan set {of} vid 11 state disabled",)},
+        (f"bridge vlan set {of} vid 11 state forwarding",),
+        (*ground, vlans),
         full=True,
     )
 

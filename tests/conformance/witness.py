@@ -332,6 +332,15 @@ def _bridge_vlan(fact: Fact) -> Seen | None:
     return {"pvid": 0, "untagged": "", "tagged": ""} if fact.ref.key[0] in links(fact.ref.ns) else None
 
 
+def _vlan_state(fact: Fact) -> Seen | None:
+    ifname, vid = fact.ref.key
+    for entry in read_json(fact.ref.ns, "bridge", "-d", "-j", "vlan", "show", "dev", ifname):
+        for vlan in entry["vlans"]:
+            if vlan["vlan"] <= vid <= vlan.get("vlanEnd", vlan["vlan"]) and vlan["state"] != "forwarding":
+                return {"state": vlan["state"]}
+    return None
+
+
 def _tunnels(fact: Fact) -> str:
     shown = read_json(fact.ref.ns, "bridge", "-j", "vlan", "tunnelshow", "dev", fact.ref.key[0])
     vnis: dict[int, int] = {}
@@ -764,6 +773,7 @@ _WITNESSES: dict[str, Callable[[Fact], Seen | None]] = {
     "link": _link,
     "port": _port,
     "bridge_vlan": _bridge_vlan,
+    "vlan_state": _vlan_state,
     "mdb": _mdb,
     "vni": _vni,
     "inet6": _inet6,

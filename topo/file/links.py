@@ -57,6 +57,10 @@ class Side:
         self.texts = scope.names(text, loc, end_name)
         if self.names is not None and len(self.texts) == 1:
             self.texts *= len(self.names)
+        elif self.names and len(self.names) not in (1, len(self.texts)):
+            message = f"a range of {len(self.names)} names for a range of {len(self.texts)} ends: both need one length"
+            scope.problems.add((*loc, "name"), message)
+            self.texts = []
         self.cannot: Mapping[str, str] = {}
         self.made: dict[str, Any] = {"kind": "veth"} if link.kind is None else self._made(scope, link)
         self.common = Common(scope, self.settings, loc, link=link, mtu="mtu" not in self.cannot)

@@ -6,9 +6,10 @@ from typing import Any
 
 from topo.facts import Fact, Ref
 from topo.file import model
-from topo.file.model.settings import tunnel_numbers, vlan_numbers
+from topo.file.model.settings import tunnel_numbers, vlan_numbers, vlan_states
 from topo.file.scope import Scope
 from topo.kinds.bridge_vlan import UNSTATED, ranges, tunnels
+from topo.kinds.vlan_state import USUAL
 
 
 def lower_vlans(scope: Scope) -> None:
@@ -22,6 +23,14 @@ def lower_vlans(scope: Scope) -> None:
             message = f"bridge {bridge.name} does not heed VLANs"
             scope.problems.add((*loc, "vlan"), message, "state `vlan_filtering: true` there")
         scope.facts[ref] = Fact(ref, _attributes(stated))
+        states = vlan_states(stated.states or {})
+        if states and name and (above := scope.facts.get(Ref("link", ref.ns, (name,)))) and above.attrs.get("stp"):
+            message = f"bridge {name} has a spanning tree (`stp`), which decides itself"
+            scope.problems.add((*loc, "vlan", "states"), message)
+        for vid, state in states.items():
+            if state != USUAL:
+                one = Ref("vlan_state", ref.ns, (ref.key[0], vid))
+                scope.facts[one] = Fact(one, {"state": state})
     for (ns, ifname), link in masters.items():
         bridges = scope.spaces[ns].bridges if ns in scope.spaces else {}
         master = bridges.get(link.attrs.get("master") or "")

@@ -336,9 +336,10 @@ class Reader:
         if self._hands_over(name):
             kinds.add("neighbour")
         if space.marked and not self._recorded:  # a record was lost: whatever topo's links may have
-            kinds |= {"ingress", "inet6"}
-        if "vni" in kinds and not any(fact.attrs.get("vnifilter") for fact in self._concerning(space)):
-            kinds.discard("vni")  # before the first such device the kernel may know no such table (EOPNOTSUPP)
+            kinds |= {"ingress", "inet6", "vlan_state"}
+        for kind, of in (("vni", "vnifilter"), ("vlan_state", "vlan_filtering")):
+            if kind in kinds and not any(fact.attrs.get(of) for fact in self._concerning(space)):
+                kinds.discard(kind)  # before the first such device the kernel may know no such table (EOPNOTSUPP)
         if name == HOST and not self._recorded:
             kinds.add("nft")
         return kinds

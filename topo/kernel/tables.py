@@ -6,6 +6,7 @@ from typing import Final
 
 from topo.facts import PROTOCOL
 from topo.kinds.mdb import BR_PORT_MSG
+from topo.kinds.vlan_state import BR_VLAN_MSG
 from topo.kinds.vni import TUNNEL_MSG
 from topo.wire import (
     AF_BRIDGE,
@@ -22,6 +23,7 @@ from topo.wire import (
     RTM_GETNEXTHOP,
     RTM_GETRULE,
     RTM_GETTUNNEL,
+    RTM_GETVLAN,
     RTMSG,
     attr_u32,
 )
@@ -43,6 +45,7 @@ PLAIN: Final = (
     ("nexthop", RTM_GETNEXTHOP, (NHMSG.pack(0, 0, 0, 0),)),
     ("neighbour", RTM_GETNEIGH, tuple(NDMSG.pack(f, 0, 0, 0, 0) for f in _BOTH)),
     ("bridge_vlan", RTM_GETLINK, (BRIDGE_VLANS,)),
+    ("vlan_state", RTM_GETVLAN, (BR_VLAN_MSG.pack(AF_BRIDGE, 0, 0, 0),)),
     ("mdb", RTM_GETMDB, (BR_PORT_MSG.pack(AF_BRIDGE, 0),)),
     ("inet6", RTM_GETLINK, (IFINFOMSG.pack(AF_INET6, 0, 0, 0, 0),)),
     ("vni", RTM_GETTUNNEL, (TUNNEL_MSG.pack(AF_BRIDGE, 0, 0, 0),)),

@@ -17,8 +17,8 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Final
 
-from topo.changes import DELETE, Env, Op, Rtnl
-from topo.facts import STATIC, Fact, Ref, link
+from topo.changes import DELETE, Change, Env, Op, Rtnl
+from topo.facts import STATIC, Fact, Live, Ref, link
 from topo.kinds.kind import DesiredView, Kind, View, but_for_rare
 from topo.wire import (
     AF_BRIDGE,
@@ -182,6 +182,15 @@ def _tunnel(entry: bytes) -> tuple[int, int, int] | None:
     return U16.unpack(found[_VID]), U32.unpack(found[_ID]), int.from_bytes(flags, "little")
 
 
+def takes(change: Change, live: Live) -> Iterator[Ref]:
+    """What is said of the VLANs that go."""
+    after = UNSTATED if change.action == DELETE or change.desired is None else change.desired.attrs
+    stay = numbers(after["untagged"]) | numbers(after["tagged"])
+    for fact in live.on(link(change.ref.ns, change.ref.key[0])):
+        if fact.ref.kind == "vlan_state" and fact.ref.key[1] not in stay:
+            yield fact.ref
+
+
 def requires(fact: Fact, _: DesiredView) -> Iterable[Ref]:
     """Its link; and where it has tunnels, the port's `vlan_tunnel`."""
     yield link(fact.ref.ns, fact.ref.key[0])
@@ -195,5 +204,11 @@ def describe(fact: Fact) -> str:
 
 
 BRIDGE_VLAN: Final = Kind(
-    "bridge_vlan", encode, decode, requires, partial(but_for_rare, frozenset({"tunnels"})), describe=describe
+    "bridge_vlan",
+    encode,
+    decode,
+    requires,
+    partial(but_for_rare, frozenset({"tunnels"})),
+    takes=takes,
+    describe=describe,
 )

@@ -47,7 +47,8 @@ def _updated(change: Change, have: Fact, live: Live) -> Iterator[Ref]:
         yield from (
             f.ref
             for f in on
-            if f.ref.kind in ("port", "bridge_vlan", "mdb") or (f.ref.kind == "fdb" and f.ref.key[2] == "master")
+            if f.ref.kind in ("port", "bridge_vlan", "vlan_state", "mdb")
+            or (f.ref.kind == "fdb" and f.ref.key[2] == "master")
         )
     if "vlan_default_pvid" in names:  # __br_vlan_set_default_pvid: ports that are in the old one go to the new one
         keys = [(*have.ref.key, "self"), *(port.key for port in live.ports(have.ref))]

@@ -23,6 +23,7 @@ from topo.kinds.rule import RULE
 from topo.kinds.shaping import SHAPING
 from topo.kinds.shaping_class import SHAPING_CLASS, SHAPING_FILTER
 from topo.kinds.sysctl import SYSCTL
+from topo.kinds.vlan_state import VLAN_STATE
 from topo.kinds.vni import VNI
 from topo.kinds.wg import WIREGUARD_DEVICE, WIREGUARD_PEER
 
@@ -30,7 +31,7 @@ KINDS: Final[dict[str, Kind]] = {
     kind.name: kind
     for kind in (
         *(NAMESPACE, LINK, PORT, BRIDGE_VLAN, ADDRESS, SYSCTL, NEXTHOP, ROUTE, RULE, NEIGHBOUR, FDB, SHAPING, NFT),
-        *(SHAPING_CLASS, SHAPING_FILTER, INGRESS, MDB, VNI, INET6, WIREGUARD_DEVICE, WIREGUARD_PEER),
+        *(SHAPING_CLASS, SHAPING_FILTER, INGRESS, VLAN_STATE, MDB, VNI, INET6, WIREGUARD_DEVICE, WIREGUARD_PEER),
     )
 }
 

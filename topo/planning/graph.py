@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from topo.changes import CREATE, DELETE, OWNER, REPLACE, UPDATE, Change, Op
 from topo.errors import CycleError
-from topo.facts import BELOW, Desired, Fact, Facts, Live, Ref, lasting, link, links_of, namespace
+from topo.facts import BELOW, ON_LINK, Desired, Fact, Facts, Live, Ref, lasting, link, links_of, namespace
 from topo.kinds.address import deleted_first
 from topo.kinds.kind import nothing
 from topo.kinds.nexthop import used
@@ -251,12 +251,14 @@ def handing_over(order: Ordering) -> Edges:
 
 
 def updates_of_links(order: Ordering) -> Edges:
-    """What is deleted from a link, or a nexthop, goes before that is changed, but for what is handed over."""
+    """What is deleted from a link, or a nexthop, goes before that or the link's bridge is changed, but for what is handed
+    over."""
     nics = {order.ops[i].ref for steps in order.handovers for step in steps for i in step}
-    for i, _, fact in order.deleted():
-        for below in (*links_of(fact), *used(fact)):
-            j = order.makes.get(below)
-            if j is not None and below not in nics and order.ops[j].old is not None:
+    changed = {ref: i for ref, i in order.makes.items() if order.ops[i].old is not None and ref not in nics}
+    for i, op, fact in order.deleted() if changed else ():
+        needs = KINDS[op.ref.kind].requires(fact, order.live) if op.ref.kind in ON_LINK else ()
+        for below in dict.fromkeys((*links_of(fact), *used(fact), *(need for need in needs if need.kind == "link"))):
+            if (j := changed.get(below)) is not None:
                 yield i, j
 
 

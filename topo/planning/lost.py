@@ -77,7 +77,7 @@ class _Closure:
                 for port in live.ports(ref):
                     yield Ref("port", port.ns, port.key)
                     yield Ref("bridge_vlan", port.ns, port.key)
-                    yield from (fact.ref for fact in live.on(port) if fact.ref.kind == "mdb")
+                    yield from (fact.ref for fact in live.on(port) if fact.ref.kind in ("mdb", "vlan_state"))
         if ref.kind != "address":
             have = change.live
             if have is not None and have.ref != ref:  # it is renamed, and what sits on it goes by the new name

@@ -17,7 +17,7 @@ BY_PROTOCOL: Final = frozenset({"route", "address", "rule", "neighbour", "nextho
 
 _SETTINGS: Final = frozenset(
     {
-        *("port", "bridge_vlan", "mdb", "vni", "inet6", "fdb", "neighbour"),
+        *("port", "bridge_vlan", "vlan_state", "mdb", "vni", "inet6", "fdb", "neighbour"),
         *("shaping", "shaping_class", "shaping_filter", "ingress"),
     }
 )

@@ -26,8 +26,9 @@ _PLURALS: Final = {
     "sysctl": "sysctls",
     "nft": "nftables tables",
     "shaping_class": "shaping classes",
+    "vlan_state": "states of VLANs",
 }
-_SINGULARS: Final = {"fdb": "FDB entry", "mdb": "MDB entry", "nft": "nftables table"}
+_SINGULARS: Final = {"fdb": "FDB entry", "mdb": "MDB entry", "nft": "nftables table", "vlan_state": "state of a VLAN"}
 
 
 class Plan(NamedTuple):

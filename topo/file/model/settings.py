@@ -12,6 +12,7 @@ from topo.file.spans import span
 from topo.kinds.bridge_vlan import numbers
 from topo.kinds.later import Either
 from topo.kinds.spec import InterfaceSettings
+from topo.kinds.vlan_state import STATES
 from topo.kinds.words import AnyAddress, Ip, ShortSysctl, canonical_group, canonical_ip
 
 
@@ -86,6 +87,28 @@ def tunnel_numbers(stated: Mapping[str, int | str]) -> dict[int, int]:
     return found
 
 
+def _states(value: Any) -> dict[str, str]:
+    """VLANs and their states, each checked."""
+    if not isinstance(value, dict):
+        raise wrong("a mapping of VLANs to states is expected: {10: blocking, 20-22: learning}")
+    found = {str(vlans): state for vlans, state in value.items()}
+    vlan_states(found)
+    return found
+
+
+def vlan_states(stated: Mapping[str, str]) -> dict[int, str]:
+    """The state of each VLAN. Raises ValueError."""
+    found: dict[int, str] = {}
+    for vlans, state in stated.items():
+        first, last = span(vlans, "VLAN", 1, _LAST_VLAN, "20, or 30-32")
+        if state not in STATES:
+            raise ValueError(f"{state!r} is no state of a VLAN: {', '.join(STATES)}")
+        if twice := found.keys() & set(range(first, last + 1)):
+            raise ValueError(f"VLAN {min(twice)} is stated twice")
+        found.update(dict.fromkeys(range(first, last + 1), state))
+    return found
+
+
 Vlans = Annotated[list[int | str], Either(_vlans, list[int | str] | int | str)]
 
 
@@ -102,6 +125,12 @@ class PortVlans(Entry):
         description="of a VXLAN with `vnis`: the VNIs that its VLANs stand for: {10: 1000, 20-22: 2020-2022}",
     )
 
+    states: Annotated[dict[str, str], Either(_states, dict[str, str])] | None = Field(
+        None,
+        description="what a spanning tree would say of its VLANs: {10: blocking, 20-22: learning}; disabled, listening, "
+        "learning, forwarding or blocking; unset, forwarding. For bridges without `stp`",
+    )
+
     @model_validator(mode="after")
     def _apart(self) -> Self:
         tagged, untagged = vlan_numbers(self.tagged), vlan_numbers(self.untagged)
@@ -109,6 +138,8 @@ class PortVlans(Entry):
             raise wrong(f"VLAN {min(both)} is both tagged and untagged", "untagged")
         if self.tunnels and (out := tunnel_numbers(self.tunnels).keys() - tagged - untagged - {self.pvid}):
             raise wrong(f"VLAN {min(out)} is none that the port is in", "tunnels")
+        if self.states and (out := vlan_states(self.states).keys() - tagged - untagged - {self.pvid}):
+            raise wrong(f"VLAN {min(out)} is none that it is in", "states")
         return self
 
 
