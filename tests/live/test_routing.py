@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from sandbox.host import Host
 
@@ -80,6 +82,11 @@ def test_realms(host: Host) -> None:
         host.run("nft delete table ip t", "r")
         return "packets 0" not in found
 
+    if not Path("/proc/net/rt_acct").exists():  # a kernel without them
+        refused = host.topo("apply", path)
+        assert refused.code == 5
+        assert "CONFIG_IP_ROUTE_CLASSID" in refused.err
+        return
     host.ok("apply", path)
     assert seen("0x50007") and not seen("9")
     host.ok("apply", host.file(TWO_WAYS.format(rules=rule.format("realms: 9, "))))

@@ -14,7 +14,8 @@ from sandbox.monitor import Quiet, trace
 
 
 def test_apart_from_the_machine() -> None:
-    assert {entry.name for entry in Path("/sys/class/net").iterdir()} == {"lo"}
+    links = {entry.name for entry in Path("/sys/class/net").iterdir() if entry.is_dir()}  # bonding has a file there
+    assert links == {"lo"}
     assert Path("/proc/1/cmdline").exists()
     assert int(Path("/proc/self").readlink().name) == os.getpid()
     assert {entry.name for entry in Path("/run").iterdir()} <= {"netns", "mount"}, "mount(8) makes /run/mount"

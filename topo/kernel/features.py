@@ -40,7 +40,7 @@ _TOO_MANY_QUEUES: Final = 0xFFFF
 
 
 _IFLA_BR_VLAN_PROTOCOL: Final = 8
-_NOT_EVERYWHERE: Final = RECENT | {"encap"}  # of rules, routes and nexthops
+_NOT_EVERYWHERE: Final = RECENT | {"encap", "realms"}  # of rules, routes and nexthops
 _LO: Final = 1  # the loopback's ifindex, in every namespace
 _NO_OPTIONS: Final = attr(TCA_OPTIONS, attr(1, b"") + attr(2, b""))
 """Of every queueing discipline that topo knows these are too short to be options: EINVAL."""

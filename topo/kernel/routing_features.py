@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache
@@ -28,6 +29,8 @@ from topo.wire import (
     message,
 )
 
+_OF_REALMS: Final = "/proc/self/net/rt_acct"
+"""What only a kernel with realms has there (ip_rt_do_proc_init in net/ipv4/route.c): another takes them without a word."""
 _NO_TABLE: Final = 250
 _NO_PRIORITY: Final = 0xFFFFFFF0
 
@@ -43,6 +46,7 @@ def _rules(name: str, since: str) -> Feature:
 
 _DSCP: Final = _rules("DSCP", "Linux 6.13 has them; `tos` does for older ones")
 _MASKS: Final = _rules("some bits of a port or DSCP", "Linux 6.15 has them")
+_REALMS: Final = Feature(ROUTING, "realms", "CONFIG_IP_ROUTE_CLASSID", "has no realms, which {} asks for")
 _RECENT: Final[Mapping[str, tuple[Feature, int]]] = {
     "dscp": (_DSCP, FRA_DSCP),
     "flowlabel": (_rules("flow label", "Linux 6.14 has them"), FRA_FLOWLABEL),
@@ -53,7 +57,7 @@ _RECENT: Final[Mapping[str, tuple[Feature, int]]] = {
 
 def features() -> list[Feature]:
     """All that rules and routes may need."""
-    return [*dict.fromkeys(feature for feature, _ in _RECENT.values()), *map(_encap, encap.TYPES)]
+    return [*dict.fromkeys(feature for feature, _ in _RECENT.values()), _REALMS, *map(_encap, encap.TYPES)]
 
 
 @cache
@@ -65,6 +69,8 @@ def _encap(kind: str) -> Feature:
 def wanted(attrs: Mapping[str, Any]) -> Iterator[Feature]:
     """What a rule or a route with these attributes needs."""
     yield from dict.fromkeys(_RECENT[name][0] for name in attrs if name in _RECENT)
+    if attrs.get("realms"):
+        yield _REALMS
     wrapped = [attrs["encap"]] if attrs.get("encap") else []
     wrapped += [one for hop in attrs.get("nexthops") or () for one in hop[4:] if one]
     for kind in dict.fromkeys(words.partition(" ")[0] for words in wrapped):
@@ -77,6 +83,8 @@ def unknown(sock: socket.socket, names: Collection[str]) -> Iterator[str]:
     for feature, nla in dict.fromkeys(_RECENT.values()):
         if feature.name in names and not _knows(sock, nla):
             yield feature.name
+    if _REALMS.name in names and not os.path.exists(_OF_REALMS):
+        yield _REALMS.name
     kinds = [kind for kind in encap.TYPES if _encap(kind).name in names]
     yield from (_encap(kind).name for kind in _unwrapped(sock, kinds))
 
