@@ -20,6 +20,9 @@ from .machine import DEFAULT
 MARKS: Final = "live and not bench and not interop and not slow and not faults"
 _TRAVELLING: Final = ("-a", "time-travel=inf-cpu")
 _NOTHING_COLLECTED: Final = 5
+_LIMIT: Final = "2400"
+"""Seconds that a machine may take, by our clock: pytest's own limit for a test is of no use where time stands still."""
+_LAST: Final = 8  # lines that are shown of a part that passed
 
 
 class _Part(NamedTuple):
@@ -63,7 +66,8 @@ def _ready(kernel: str) -> int:
 def _start(
     name: str, kernel: str, memory: str, machine: tuple[str, ...], pytest: tuple[str, ...], more: list[str]
 ) -> _Part:
-    under = [sys.executable, "-m", "tests.kernels", "-k", kernel, "-m", memory, "-e", "PYTHONDONTWRITEBYTECODE="]
+    under = [sys.executable, "-m", "tests.kernels", "-k", kernel, "-m", memory, "-t", _LIMIT]
+    under += ["-e", "PYTHONDONTWRITEBYTECODE="]
     tests = [
         sys.executable,
         "-m",
@@ -73,6 +77,7 @@ def _start(
         "-p",
         "tests.kernels.unfit",
         "--color=no",
+        "-v",  # which test it was where a machine does not end
         "-m",
         MARKS,
     ]
@@ -91,7 +96,8 @@ def _ended(part: _Part) -> int:
     code = part.process.wait()
     part.words.seek(0)
     print(f"=== {part.name}", flush=True)
-    sys.stdout.buffer.write(part.words.read())
+    words = part.words.read().splitlines(keepends=True)
+    sys.stdout.buffer.writelines(words[-_LAST:] if code in (0, _NOTHING_COLLECTED) else words)
     sys.stdout.flush()
     return code
 

@@ -33,4 +33,5 @@ GRE = _SHAPE._replace(
     spec=Gre,
     option="CONFIG_NET_IPGRE",
     data=(*_SHAPE.data, Attr("ignore_df", 19, BOOL, False)),  # IFLA_GRE_IGNORE_DF
+    stays=frozenset({"ignore_df"}),
 )

@@ -161,6 +161,7 @@ class LinkKind(NamedTuple):
     `one_queue`: it is made with one queue each way, which spares it the waiting for RCU.
     `whole`: what an update leaves out of IFLA_INFO_DATA the driver resets, so that an update carries all that is not
         the default.
+    `stays`: the attributes which, against that, stay as they are where they are left out.
     `bare`: what is the default is left out when one is made: in some modes the driver refuses to be told even that.
     `sinks(fact)`: whether it goes down with the device below.
     `mtu`, `txqueuelen`: what the driver gives it where nothing is stated; None where that depends.
@@ -187,6 +188,7 @@ class LinkKind(NamedTuple):
     home: Callable[[Fact], str] = lambda fact: fact.ref.ns
     one_queue: bool = False
     whole: bool = False
+    stays: frozenset[str] = frozenset()
     bare: bool = False
     sinks: Callable[[Fact], bool] = lambda fact: False
     mtu: int | None = 1500

@@ -239,8 +239,8 @@ def _info(fact: Fact, names: Collection[str], env: Env, old: Fact | None = None)
     changed = {name: fact.attrs[name] for name in names if name in fact.attrs}
     whole = kind.whole and not changed.keys().isdisjoint(kind.own)
     if whole:
-        # what changes is told even where it comes to be the usual: of ignore_df what is left out stays
-        changed = {**_told(kind, {**(old.attrs if old else {}), **fact.attrs}), **changed}
+        stay = {name: value for name, value in changed.items() if name in kind.stays}
+        changed = {**_told(kind, {**(old.attrs if old else {}), **fact.attrs}), **stay}
     data = b"".join(_data(kind, changed, env))
     if not data and not whole:
         return b""
