@@ -241,6 +241,8 @@ class FakeKernel:
         if master and link(new.ref.ns, master) not in self.facts:
             _refuse(errno.ENODEV, new.ref, "master")
         attrs = {**(there.attrs if there else self._defaults(new.attrs["kind"])), **new.attrs}
+        if "mtu" not in new.attrs and "parent" in new.attrs:  # macvlan_common_newlink in drivers/net/macvlan.c
+            attrs["mtu"] = self.facts[link(*new.attrs["parent"])].attrs["mtu"]
         attrs.pop("_half", None)
         if attrs["kind"] == "bridge":
             attrs["_follows"] = "mtu" not in new.attrs
@@ -305,6 +307,9 @@ class FakeKernel:
             for kind in ("port", "bridge_vlan"):
                 self.facts.pop(Ref(kind, ref.ns, ref.key), None)
             self._drop_on(ref, lambda gone: gone.kind in ("mdb", "vlan_state"))
+        for other, fact in list(self.facts.items()):  # macvlan_device_event: NETDEV_CHANGEMTU
+            if fact.attrs.get("parent") == (ref.ns, *ref.key) and fact.attrs["mtu"] > after["mtu"]:
+                self.facts[other] = fact._replace(attrs={**fact.attrs, "mtu": after["mtu"]})
         if before["up"] and not after["up"]:
             self._drop_on(ref, lambda other: other.kind in ("route", "nexthop", "neighbour") or _is_ipv6(other))
         if before["mtu"] >= 1280 > after["mtu"]:
