@@ -146,6 +146,9 @@ ON_LINK: Final = frozenset(
 )
 
 
+OF_PORTS: Final = frozenset({"port", "bridge_vlan", "vlan_state", "mdb"})
+"""Kinds of what a link has as the port of a bridge: it goes when it leaves that."""
+
 _ROUTING: Final = ("route", "nexthop")
 
 

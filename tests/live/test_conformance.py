@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import networkx
@@ -14,7 +13,7 @@ from conformance.losses import CHANGES, everything, lame, objects
 from conformance.rig import Refusing, Rig
 from conformance.wireguard import SECRETS
 from conformance.witness import Seen, agrees, identity, outline, stated, witness
-from sandbox.host import Host, until
+from sandbox.host import Host, has_realms, until
 from sandbox.snapshot import shape
 
 from topo.changes import CREATE, DELETE, UPDATE, Change, Op
@@ -89,7 +88,7 @@ def glance(host: Host) -> dict[str, list[str]]:
 @pytest.mark.parametrize("case, attribute", ATTRIBUTES, indirect=["case"])
 def test_attribute(host: Host, rig: Rig, case: Case, attribute: str) -> None:
     facts = [case.of(state) for state in case.attributes[attribute]]
-    if attribute == "realms" and not Path("/proc/net/rt_acct").exists():
+    if attribute == "realms" and not has_realms():
         with pytest.raises(LackingError, match="CONFIG_IP_ROUTE_CLASSID"):
             rig.apply_case(case, facts[0])
         return

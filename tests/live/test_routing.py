@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from sandbox.host import Host
+from sandbox.host import Host, has_realms
 
 TWO_WAYS = """
 topology: lab
@@ -82,7 +80,7 @@ def test_realms(host: Host) -> None:
         host.run("nft delete table ip t", "r")
         return "packets 0" not in found
 
-    if not Path("/proc/net/rt_acct").exists():  # a kernel without them
+    if not has_realms():
         refused = host.topo("apply", path)
         assert refused.code == 5
         assert "CONFIG_IP_ROUTE_CLASSID" in refused.err

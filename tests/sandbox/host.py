@@ -49,6 +49,11 @@ def until(condition: Callable[[], object], seconds: float = 5.0) -> bool:
     return True
 
 
+def has_realms() -> bool:
+    """Whether the kernel has CONFIG_IP_ROUTE_CLASSID."""
+    return Path("/proc/net/rt_acct").exists()
+
+
 class Host:
     """This sandbox's outermost namespace and those in /run/netns. `ns` is `host`, or a name in /run/netns."""
 
@@ -204,14 +209,16 @@ class Host:
 
     def everywhere(self) -> dict[str, dict[str, Any]]:
         """A snapshot of the host and of every namespace in /run/netns, but for one that goes meanwhile."""
-        found = {}
-        for ns in ("host", *sorted(self.namespaces())):
-            try:
-                found[ns] = snapshot(ns)
-            except AssertionError:
-                if ns == "host" or not until(lambda ns=ns: ns not in self.namespaces(), 1):  # type: ignore[misc]
-                    raise
-        return found
+        names = ("host", *sorted(self.namespaces()))
+        return {ns: seen for ns in names if (seen := self._unless_it_goes(ns)) is not None}
+
+    def _unless_it_goes(self, ns: str) -> dict[str, Any] | None:
+        try:
+            return snapshot(ns)
+        except AssertionError:
+            if ns == "host" or not until(lambda: ns not in self.namespaces(), 1):
+                raise
+        return None
 
     def settled(self) -> dict[str, dict[str, Any]]:
         """As `everywhere`, once two in a row agree: the kernel is done with what it does by itself."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from topo.changes import CREATE, UPDATE, Change
-from topo.facts import Fact, Live, Ref
+from topo.facts import OF_PORTS, Fact, Live, Ref
 from topo.kinds.kind import LinkKind
 from topo.kinds.link_kinds import LINK_KINDS
 
@@ -44,12 +44,7 @@ def _updated(change: Change, have: Fact, live: Live) -> Iterator[Ref]:
     if "master" in names and have.attrs["up"] and _interrupted(have.attrs, want):
         yield from (fact.ref for fact in on if _drops_when_down(fact))
     if "master" in names and have.attrs.get("master"):  # br_del_if: settings and FDB entries of the port
-        yield from (
-            f.ref
-            for f in on
-            if f.ref.kind in ("port", "bridge_vlan", "vlan_state", "mdb")
-            or (f.ref.kind == "fdb" and f.ref.key[2] == "master")
-        )
+        yield from (f.ref for f in on if f.ref.kind in OF_PORTS or (f.ref.kind == "fdb" and f.ref.key[2] == "master"))
     if "vlan_default_pvid" in names:  # __br_vlan_set_default_pvid: ports that are in the old one go to the new one
         keys = [(*have.ref.key, "self"), *(port.key for port in live.ports(have.ref))]
         yield from (ref for key in keys if (ref := Ref("bridge_vlan", have.ref.ns, key)) in live)

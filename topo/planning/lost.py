@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from topo.changes import AGAIN, CREATE, DELETE, REPLACE, UPDATE, Change
-from topo.facts import FOREIGN, Fact, Facts, Live, Ref, links_of, namespace
+from topo.facts import FOREIGN, OF_PORTS, Fact, Facts, Live, Ref, links_of, namespace
 from topo.kinds.address import flushed
 from topo.kinds.kind import nothing
 from topo.kinds.nexthop import used
@@ -75,9 +75,7 @@ class _Closure:
                 yield from (fact.ref for fact in live.on(ref))
                 yield from live.above(ref)
                 for port in live.ports(ref):
-                    yield Ref("port", port.ns, port.key)
-                    yield Ref("bridge_vlan", port.ns, port.key)
-                    yield from (fact.ref for fact in live.on(port) if fact.ref.kind in ("mdb", "vlan_state"))
+                    yield from (fact.ref for fact in live.on(port) if fact.ref.kind in OF_PORTS)
         if ref.kind != "address":
             have = change.live
             if have is not None and have.ref != ref:  # it is renamed, and what sits on it goes by the new name

@@ -7,7 +7,21 @@ from typing import Any, Final
 
 from topo.changes import CREATE, DELETE, Change
 from topo.errors import Diagnostic, InputError
-from topo.facts import FOREIGN, HOST, OWN, STATIC, TAGGED, Desired, Fact, Facts, Live, Ref, links_of, namespace
+from topo.facts import (
+    FOREIGN,
+    HOST,
+    OF_PORTS,
+    OWN,
+    STATIC,
+    TAGGED,
+    Desired,
+    Fact,
+    Facts,
+    Live,
+    Ref,
+    links_of,
+    namespace,
+)
 from topo.kinds.registry import KINDS
 from topo.kinds.shaping import CLASSFUL
 from topo.planning.underlay import moves
@@ -15,12 +29,10 @@ from topo.planning.underlay import moves
 BY_PROTOCOL: Final = frozenset({"route", "address", "rule", "neighbour", "nexthop"})
 """Kinds whose live facts tell by a protocol number who made them."""
 
-_SETTINGS: Final = frozenset(
-    {
-        *("port", "bridge_vlan", "vlan_state", "mdb", "vni", "inet6", "fdb", "neighbour"),
-        *("shaping", "shaping_class", "shaping_filter", "ingress"),
-    }
-)
+_SETTINGS: Final = OF_PORTS | {
+    *("vni", "inet6", "fdb", "neighbour"),
+    *("shaping", "shaping_class", "shaping_filter", "ingress"),
+}
 
 
 def require_external(desired: Desired, live: Live) -> None:

@@ -9,6 +9,7 @@ from topo.changes import CREATE, OWNER, Change
 from topo.facts import (
     FOREIGN,
     HOST,
+    OF_PORTS,
     OWN,
     STATIC,
     TAGGED,
@@ -39,7 +40,7 @@ def goal(desired: Desired, live: Live, previous: Desired | None, restore: Facts)
     if previous is not None and previous.facts is not desired.facts:
         extra.update(_dropped(desired, live, previous, restore))
     for ref, original in restore.items():
-        if ref.kind in ("port", "bridge_vlan", "vlan_state", "mdb") and not _has_bridge(ref, desired, live, restore):
+        if ref.kind in OF_PORTS and not _has_bridge(ref, desired, live, restore):
             continue
         if ref not in desired.facts and (fact := _original(ref, original, desired, live, previous)):
             extra[ref] = fact
@@ -220,7 +221,7 @@ def _foreign(fact: Fact, owner: Ownership) -> bool:
     if fact.ref in owner.stated:  # made by topo, or its original is in the record since then
         return False
     return not owner.place(fact) and (
-        fact.origin in (STATIC, FOREIGN) or kind in ("port", "bridge_vlan", "vlan_state", "mdb", "shaping", "fdb")
+        fact.origin in (STATIC, FOREIGN) or kind in OF_PORTS or kind in ("shaping", "fdb")
     )
 
 

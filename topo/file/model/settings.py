@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictInt, model_validator
@@ -61,13 +61,17 @@ _LAST_VLAN: Final = 4094
 _LAST_VNI: Final = 0xFFFFFF
 
 
-def _tunnels(value: Any) -> dict[str, int | str]:
-    """VLANs and the VNIs that they stand for, each checked."""
-    if not isinstance(value, dict):
-        raise wrong("a mapping of VLANs to VNIs is expected: {10: 1000, 20-22: 2020-2022}")
-    found = {str(vlans): vnis for vlans, vnis in value.items()}
-    tunnel_numbers(found)
-    return found
+def _by_vlan(parse: Callable[[dict[str, Any]], object], what: str) -> Callable[[Any], dict[str, Any]]:
+    """A check of a mapping of VLANs to `what`, of which `parse` can read each."""
+
+    def check(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise wrong(f"a mapping of VLANs to {what}")
+        found = {str(vlans): of for vlans, of in value.items()}
+        parse(found)
+        return found
+
+    return check
 
 
 def tunnel_numbers(stated: Mapping[str, int | str]) -> dict[int, int]:
@@ -84,15 +88,6 @@ def tunnel_numbers(stated: Mapping[str, int | str]) -> dict[int, int]:
         if shared := set(found.values()).intersection(pairs.values()):
             raise ValueError(f"two VLANs stand for VNI {min(shared)}")
         found |= pairs
-    return found
-
-
-def _states(value: Any) -> dict[str, str]:
-    """VLANs and their states, each checked."""
-    if not isinstance(value, dict):
-        raise wrong("a mapping of VLANs to states is expected: {10: blocking, 20-22: learning}")
-    found = {str(vlans): state for vlans, state in value.items()}
-    vlan_states(found)
     return found
 
 
@@ -120,12 +115,24 @@ class PortVlans(Entry):
     )
     untagged: Vlans | None = Field(None, description="more VLANs that go out without a tag: 10, or [20, 30-32]")
     tagged: Vlans | None = Field(None, description="VLANs that go out with their tag: 10, or [20, 30-32]")
-    tunnels: Annotated[dict[str, int | str], Either(_tunnels, dict[str, int | str])] | None = Field(
+    tunnels: (
+        Annotated[
+            dict[str, int | str],
+            Either(_by_vlan(tunnel_numbers, "VNIs is expected: {10: 1000, 20-22: 2020-2022}"), dict[str, int | str]),
+        ]
+        | None
+    ) = Field(
         None,
         description="of a VXLAN with `vnis`: the VNIs that its VLANs stand for: {10: 1000, 20-22: 2020-2022}",
     )
 
-    states: Annotated[dict[str, str], Either(_states, dict[str, str])] | None = Field(
+    states: (
+        Annotated[
+            dict[str, str],
+            Either(_by_vlan(vlan_states, "states is expected: {10: blocking, 20-22: learning}"), dict[str, str]),
+        ]
+        | None
+    ) = Field(
         None,
         description="what a spanning tree would say of its VLANs: {10: blocking, 20-22: learning}; disabled, listening, "
         "learning, forwarding or blocking; unset, forwarding. For bridges without `stp`",

@@ -8,7 +8,7 @@ of its own instead of a union of pydantic's, so that an error names its place an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -224,16 +224,21 @@ _sound: Final[set[str]] = set()
 """Targets with a port that were found sound: thousands of published ports lead to few."""
 
 
+def _as_written(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A check that takes what `parse` can read, and leaves it as it is."""
+
+    def check(value: Any) -> Any:
+        parse(value)
+        return value
+
+    return check
+
+
 def seconds(value: Any) -> float:
     """Seconds of 5, 2.5, "5s" or "200ms". Raises ValueError."""
     from topo.kinds.units import parse_duration  # late: few files have times in them
 
     return parse_duration(value, "s") / 1e6
-
-
-def _seconds(value: Any) -> Any:
-    seconds(value)
-    return value
 
 
 def fwmark(value: Any, what: str = "mark", bits: int = 32) -> tuple[int, int]:
@@ -273,26 +278,6 @@ def realms(value: Any) -> int:
     if not to or max(source, to) > 0xFFFF:
         raise ValueError(f"{value!r} is no realm: write a number from 1 to 65535, or two as in 5/7 (from/to)")
     return source << 16 | to
-
-
-def _realms(value: Any) -> Any:
-    realms(value)
-    return value
-
-
-def _fwmark(value: Any) -> Any:
-    fwmark(value)
-    return value
-
-
-def _dscp(value: Any) -> Any:
-    part("dscp", value)
-    return value
-
-
-def _flow_label(value: Any) -> Any:
-    part("flowlabel", value)
-    return value
 
 
 def _port_or_part(value: Any) -> Any:
@@ -337,11 +322,6 @@ def _protocol(value: Any) -> Any:
     return value
 
 
-def _table(value: Any) -> Any:
-    table(value)
-    return value
-
-
 def milliseconds(value: Any) -> int:
     """Whole milliseconds of 5, "200ms" or "1.5s", at least one. Raises ValueError."""
     from topo.kinds.units import parse_duration  # late: few files have times in them
@@ -350,11 +330,6 @@ def milliseconds(value: Any) -> int:
     if time < 1000 or time > 0xFFFF * 1000:
         raise ValueError(f"{value!r} is no time of 1 ms to 65 s")
     return time // 1000
-
-
-def _milliseconds(value: Any) -> Any:
-    milliseconds(value)
-    return value
 
 
 def _tos(value: Any) -> Any:
@@ -428,14 +403,14 @@ PortRange = Annotated[int | str, Either(_port)]
 PortOrPart = Annotated[int | str, Either(_port_or_part)]
 PortRanges = Annotated[list[PortRange], BeforeValidator(single, json_schema_input_type=list[int | str] | int | str)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
-Seconds = Annotated[int | float | str, Either(_seconds)]
-Milliseconds = Annotated[int | str, Either(_milliseconds)]
-Dscp = Annotated[int | str, Either(_dscp)]
-FlowLabel = Annotated[int | str, Either(_flow_label)]
-Fwmark = Annotated[int | str, Either(_fwmark)]
+Seconds = Annotated[int | float | str, Either(_as_written(seconds))]
+Milliseconds = Annotated[int | str, Either(_as_written(milliseconds))]
+Dscp = Annotated[int | str, Either(_as_written(partial(part, "dscp")))]
+FlowLabel = Annotated[int | str, Either(_as_written(partial(part, "flowlabel")))]
+Fwmark = Annotated[int | str, Either(_as_written(fwmark))]
 Protocol = Annotated[int | str, Either(_protocol)]
-Realms = Annotated[int | str, Either(_realms)]
-Table = Annotated[int | str, Either(_table)]
+Realms = Annotated[int | str, Either(_as_written(realms))]
+Table = Annotated[int | str, Either(_as_written(table))]
 Tos = Annotated[int | str, Either(_tos)]
 SysctlName = Annotated[str, AfterValidator(_sysctl_name)]
 SysctlValue = Annotated[bool | int | str, Either(_sysctl_value)]
