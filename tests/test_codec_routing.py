@@ -26,7 +26,7 @@ from topo.kinds.route import NOWHERE, ROUTE, TYPES, of_tos
 from topo.kinds.rule import ACTIONS, RULE, key, selector
 from topo.kinds.sysctl import SYSCTL
 from topo.planning.compare import View as DesiredFacts
-from topo.wire import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLMSGHDR, attributes
+from topo.wire import NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLMSGHDR, attr, attributes
 
 INDEXES = {"eth0": 3, "eth1": 258, "lo": 1}
 NAMES = {index: name for name, index in INDEXES.items()}
@@ -548,6 +548,8 @@ def test_rule_masks() -> None:
         assert attributes(body, 12)[nla] == data
     (live,) = decoded(RULE, body)
     assert live.ref.key == (6, 5, "from all sport 7/0xf dscp 8/0x38 flowlabel 0x12345 nop")
+    (cut,) = decoded(RULE, body[:12] + attr(28, b"\xff") + attr(27, b"\xff"))
+    assert cut.attrs == {"action": "nop", "_protocol": 0}, "a mask that is too short is none"
 
 
 @given(rules(), rules())

@@ -219,8 +219,8 @@ def _decode_matches(found: Mapping[int, bytes]) -> Iterator[tuple[str, Any]]:
         if data and (not length or len(data) == length) and (nla not in _SUPPRESSORS or data != b"\xff" * 4):
             yield name, form.unpack(data)
     for name, (nla, form, whole, _) in MASKS.items():
-        data = found.get(nla)
-        if data and data != form.pack(whole):
+        data, usual = found.get(nla, b""), form.pack(whole)
+        if len(data) == len(usual) and data != usual:
             yield f"{name}_mask", form.unpack(data)
     if found.get(FRA_L3MDEV, b"\0") != b"\0":
         yield "l3mdev", True
