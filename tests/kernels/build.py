@@ -1,7 +1,7 @@
 """Build a User-Mode Linux kernel from Debian's source packages, with every networking feature that topo's tests need.
 
 `SERIES-full` of Linux SERIES (6.1, 6.12, 7.2 ...) goes to the cache, outside of the repository, or `SERIES-tt`, whose time can
-travel (`time-travel=inf-cpu`) and which has one processor only; it takes some ten minutes on two cores, once. apt brings the sources: as configured, else from Debian's newer suites at the mirror that apt uses anyway.
+travel (`time-travel`) and which has one processor only; it takes some ten minutes on two cores, once. apt brings the sources: as configured, else from Debian's newer suites at the mirror that apt uses anyway.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-MIDWAY: Final = "in time travel a run takes no time, so it is never seen midway"
+MIDWAY: Final = "in time travel who waits wakes when nobody else has anything to do: a run is never seen midway"
 
 UNTIMELY: Final = {
     "tests/live/test_confirm.py::test_apply_is_killed_midway": MIDWAY,
