@@ -800,6 +800,7 @@ def _netem(ns: str) -> Case:
     }
     own: dict[str, tuple[State, ...]] = {name: tuple({name: value} for value in of) for name, of in values.items()}
     own |= each("gap", 1, 5, also={"reorder": 25})
+    own |= each("distribution", "uniform", "normal", "paretonormal", also={"jitter": 5000})
     own["kind"] = ({}, {"kind": "tbf", "rate": 1_250_000, "burst": 20480, "latency": 50_000})
     for name, also in (("delay", "jitter"), *((name, name) for name in ("loss", "duplicate", "reorder", "corrupt"))):
         own |= each(f"{name}_correlation", 0, 30, also={also: 2000 if also == "jitter" else 2})
@@ -809,6 +810,7 @@ def _netem(ns: str) -> Case:
         **{f"{name}_correlation": replace + f"delay 50ms {name} 2% 40%" for name in ("loss", "corrupt")},
         "duplicate_correlation": replace + "delay 50ms 1ms 5% duplicate 2% 40%",  # tc sends that one with others only
         "jitter": replace + "delay 50ms 3ms",
+        "distribution": replace.replace("netem", "handle 7: netem") + "delay 50ms 5ms distribution pareto",
         "limit": replace + "delay 50ms limit 99",
         "rate": replace + "delay 50ms rate 1mbit 14",
         "kind": "tc qdisc replace dev c0 root fq_codel",

@@ -421,7 +421,7 @@ def _shaping(fact: Fact) -> Seen | None:
         return None
     root = roots[0]
     if root["kind"] == "netem":
-        return _netem(root["options"])
+        return _netem(root["options"]) | {"distribution": _DISTRIBUTIONS.get(root["handle"], "uniform")}
     if root["kind"] in ("fq_codel", "cake"):
         return _queues(root["kind"], root["options"])
     if root["kind"] == "tbf":
@@ -490,6 +490,9 @@ def _queues(kind: str, options: Seen) -> Seen:
         "mpu": options.get("mpu", 0),
         "memory_limit": options.get("memlimit", 0),
     }
+
+
+_DISTRIBUTIONS = {"7ff1:": "normal", "7ff2:": "pareto", "7ff3:": "paretonormal"}
 
 
 def _netem(options: Seen) -> Seen:

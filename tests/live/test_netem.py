@@ -72,6 +72,21 @@ def test_jitter(host: Host) -> None:
     assert max(found) - min(found) > 30, found
 
 
+def test_distribution(host: Host) -> None:
+    """Of a normal one some third is farther off than a deviation; of the even one none; the kernel would keep the table."""
+    spread = {}
+    for words in ("", ", distribution: normal", ", distribution: pareto", ""):
+        shaped(host, f"{{delay: 100ms, jitter: 10ms{words}}}")
+        found = times(ping(host, 200, "-i0.2"))
+        assert len(found) == 200
+        spread[words] = [sum(time < 89.5 for time in found), sum(time > 111.5 for time in found)]
+    assert spread[""] == [0, 0]
+    below, above = spread[", distribution: normal"]
+    assert 10 <= below <= 60 and 10 <= above <= 60, spread
+    below, above = spread[", distribution: pareto"]
+    assert below == 0 and 5 <= above <= 50, spread
+
+
 @pytest.mark.parametrize(
     ("words", "least", "most"),
     [

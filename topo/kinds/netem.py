@@ -1,21 +1,29 @@
 """netem: what a bad line does to packets (tc-netem(8), linux/pkt_sched.h TCA_NETEM_*, net/sched/sch_netem.c).
 
 Times are microseconds, shares percents, in the fewest digits that the kernel's 32 bits tell apart. Every message says all of
-it: what a change leaves out (correlations, reordering, corruption, the rate) the kernel would keep. It does not tell
-which distribution the jitter has, so that topo asks for none: it is uniform.
+it: what a change leaves out (correlations, reordering, corruption, the rate) the kernel would keep. The table of a
+distribution it keeps always, and never tells: the handle of a qdisc says which one topo gave it (`topo.kinds.shaping`).
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
 from topo.wire import U32, U64, attr, nest
 from topo.wire import attributes as nested
 
-TCA_NETEM_CORR, TCA_NETEM_REORDER, TCA_NETEM_CORRUPT, TCA_NETEM_LOSS, TCA_NETEM_RATE = 1, 3, 4, 5, 6
-TCA_NETEM_ECN, TCA_NETEM_RATE64, TCA_NETEM_LATENCY64, TCA_NETEM_JITTER64, TCA_NETEM_SLOT = 7, 8, 10, 11, 12
+TCA_NETEM_CORR, TCA_NETEM_DELAY_DIST, TCA_NETEM_REORDER, TCA_NETEM_CORRUPT, TCA_NETEM_LOSS = 1, 2, 3, 4, 5
+TCA_NETEM_RATE, TCA_NETEM_ECN, TCA_NETEM_RATE64, TCA_NETEM_LATENCY64, TCA_NETEM_JITTER64, TCA_NETEM_SLOT = (
+    6,
+    7,
+    8,
+    10,
+    11,
+    12,
+)
 _NETEM_LOSS_GI, _NETEM_LOSS_GE = 1, 2
 _QOPT: Final = struct.Struct("=IIIIII")  # struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter
 _CORR: Final = struct.Struct("=III")  # of delay, loss, duplicate
@@ -33,9 +41,35 @@ UNSTATED: Final[Mapping[str, Any]] = {
     **dict.fromkeys(("delay", "jitter", "rate", "gap"), 0),
     **dict.fromkeys((*SHARES, *CORRELATIONS), 0.0),
     "limit": 1000,
+    "distribution": "uniform",
 }
 MODELS: Final = {"gemodel": ("p", "r", "1-h", "1-k"), "state": ("p13", "p31", "p32", "p23", "p14")}
 """Models of loss by the words of tc-netem(8), and what each takes."""
+
+
+_SIZE: Final = 4096  # of a table of a distribution; the kernel takes 16,384 at most
+_SCALE: Final = 8192  # NETEM_DIST_SCALE: what a deviation of one `jitter` is in it
+_FARTHEST: Final = 32767  # struct tc_netem_qopt's tables are of 16 bits
+
+
+@cache
+def table(distribution: str) -> bytes:
+    """TCA_NETEM_DELAY_DIST: quantiles, equally probable, of what tc knows by these names, or nothing for `uniform`.
+
+    `pareto` has shape 3, and `paretonormal` is a quarter normal and three quarters pareto (iproute2's netem directory).
+    """
+    if distribution == "uniform":
+        return b""
+    from statistics import NormalDist
+
+    between = [NormalDist().inv_cdf((at + 0.5) / _SIZE) for at in range(_SIZE)]
+    pareto = [4 / 3 * ((1 - at / _SIZE) ** (-1 / 3) - 1.5) for at in range(_SIZE)]
+    normal = {"normal": 1.0, "pareto": 0.0, "paretonormal": 0.25}[distribution]
+    mixed = (
+        round(_SCALE * (normal * one + (1 - normal) * min(other, _FARTHEST / _SCALE)))
+        for one, other in zip(between, pareto, strict=True)
+    )
+    return struct.pack(f"={_SIZE}h", *(max(-_FARTHEST, min(value, _FARTHEST)) for value in mixed))
 
 
 def _number(percent: float) -> int:
@@ -91,6 +125,8 @@ def options(attrs: Mapping[str, Any], changed: bool = False) -> bytes:
         parts.append(attr(TCA_NETEM_RATE64, U64.pack(attrs["rate"])))
     if isinstance(loss, tuple):
         parts.append(nest(TCA_NETEM_LOSS, _model(loss)))
+    if quantiles := table(attrs["distribution"]):
+        parts.append(attr(TCA_NETEM_DELAY_DIST, quantiles))
     return head + b"".join(parts)
 
 
@@ -129,6 +165,7 @@ def decode(data: bytes) -> dict[str, Any] | None:
     }
     return {
         "kind": "netem",
+        "distribution": "uniform",
         "limit": limit,
         "gap": gap,
         "rate": _wide(found.get(TCA_NETEM_RATE64), rate),
@@ -165,6 +202,8 @@ def describe(attrs: Mapping[str, Any]) -> str:
 def _words(attrs: Mapping[str, Any]) -> Iterator[str]:
     if attrs["delay"] or attrs["jitter"]:
         yield " ".join(["delay", *_times((attrs["delay"], attrs["jitter"]))])
+    if attrs["distribution"] != "uniform":
+        yield f"distribution {attrs['distribution']}"
     for name in SHARES:
         value = attrs[name]
         if isinstance(value, tuple):

@@ -46,6 +46,11 @@ _TBF: Final = struct.Struct("=" + 2 * _RATESPEC + "III")  # rate, peakrate; limi
 _HTB: Final = struct.Struct("=" + 2 * _RATESPEC + "IIIII")  # rate, ceil; buffer, cbuffer, quantum, level, prio
 _HTB_INIT: Final = struct.Struct("=IIIII")  # version, rate2quantum, defcls, debug, direct_pkts
 
+_HANDLES: Final = {"normal": 0x7FF10000, "pareto": 0x7FF20000, "paretonormal": 0x7FF30000}
+"""What a qdisc has been given and does not tell -> the handle that topo gives it, so that it is seen again."""
+_GIVEN: Final = {handle: name for name, handle in _HANDLES.items()}
+_KEPT: Final = {"flows": None, "distribution": "uniform"}
+"""Attributes that a qdisc keeps from when it was made -> what they are where nothing is said."""
 
 OPTIONS: Final = {kind: f"CONFIG_NET_SCH_{kind.upper()}" for kind in ("tbf", "htb", "netem", "fq_codel", "cake")}
 """The kernel option that brings a queueing discipline."""
@@ -169,8 +174,11 @@ def encode(op: Op, env: Env) -> list[Rtnl]:
         change = Rtnl(ns, RTM_NEWTCLASS, NLM_F_CREATE, class_)
         return [change] if same else [*_htb_root(ns, index), change]
     old = op.old.attrs if op.old is not None and op.old.attrs.get("kind") == kind else {}
-    anew = _own(kind) is not None and ("_options" in old or old.get("flows") != attrs.get("flows"))
-    body = TCMSG.pack(0, index, attrs.get("_handle", 0), TC_H_ROOT, 0) + attr_str(TCA_KIND, kind)
+    anew = _own(kind) is not None and (
+        "_options" in old or any(old.get(n, v) != attrs.get(n, v) for n, v in _KEPT.items())
+    )
+    handle = attrs.get("_handle") or _HANDLES.get(attrs.get("distribution", ""), 0)
+    body = TCMSG.pack(0, index, handle, TC_H_ROOT, 0) + attr_str(TCA_KIND, kind)
     if options := _options(attrs, bool(old) and not anew):
         body += attr(TCA_OPTIONS, options)
     change = Rtnl(ns, RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, body)
@@ -236,6 +244,8 @@ def decode(kind: int, data: bytes, offset: int, end: int, view: View) -> Iterabl
         ref, attrs = ref._replace(key=(ifname, "htb")), {"kind": name, "_handle": handle, "_options": options}
     else:
         attrs = _words(name, options) or {"kind": name, "_options": options}
+        if "distribution" in attrs:
+            attrs["distribution"] = _GIVEN.get(handle, attrs["distribution"])
     return () if attrs is None else (Fact(ref, attrs, STATIC),)
 
 

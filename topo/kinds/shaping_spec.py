@@ -19,7 +19,7 @@ _NEEDS: Final = {
     "jitter": "delay",
     "reorder": "delay",
     "gap": "reorder",
-    "delay_correlation": "jitter",
+    **dict.fromkeys(("distribution", "delay_correlation"), "jitter"),
     **{f"{name}_correlation": name for name in ("loss", "duplicate", "reorder", "corrupt")},
 }
 _NETEM: Final = ("delay", "loss", "duplicate", "corrupt", *_NEEDS)
@@ -107,7 +107,12 @@ class Shaping(BaseModel):
     )
     default: int | None = Field(None, description="htb: the class of packets that none is for; needed with `classes`")
     delay: Duration | None = Field(None, description="netem: how long every packet is held: 50ms")
-    jitter: Duration | None = Field(None, description="netem: how much the delay varies, evenly: 5ms; needs `delay`")
+    jitter: Duration | None = Field(None, description="netem: how much the delay varies: 5ms; needs `delay`")
+    distribution: Literal["uniform", "normal", "pareto", "paretonormal"] | None = Field(
+        None,
+        description="netem: how the delay varies: evenly within `jitter`, or with it as the deviation of one of "
+        "tc's distributions; unset, uniform",
+    )
     loss: Loss | None = Field(None, description="netem: how many packets are lost: 1%, or a model of bursts")
     duplicate: Percent | None = Field(None, description="netem: how many packets are sent twice: 1%")
     reorder: Percent | None = Field(
