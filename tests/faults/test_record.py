@@ -12,13 +12,13 @@ from sandbox.host import Host
 from sandbox.leaks import RECORD
 
 from faults.figures import FIGURES
-from faults.killed import MORE, PHASES, SEED, Bench
+from faults.killed import EACH, MORE, PHASES, SEED, Bench
 from faults.labs import labs
 from faults.running import ok, run
 from faults.test_refused import LESS
 from faults.world import World
 
-EVERY = 2 if MORE else 12 if LESS else 8
+EVERY = 1 if EACH else 12 if LESS else 8
 NAMES = [name for name, lab in labs().items() if not lab.lost]
 """Labs that change nothing on things that were there, but for sysctls: nobody knows any more what these were."""
 
@@ -46,7 +46,7 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.timeout(3600 if MORE else 900)
+@pytest.mark.timeout(7200 if EACH else 900)
 @pytest.mark.parametrize("name", NAMES)
 def test_record_damaged(host: Host, name: str) -> None:
     bench = Bench(World(host, labs()[name]))
@@ -55,19 +55,16 @@ def test_record_damaged(host: Host, name: str) -> None:
     for number, phase in enumerate(PHASES):
         steps = bench.steps(phase)
         for at in range(1 + number, len(steps) + 2, EVERY):
-            damage = damages[count % len(damages)]
-            state = ("first", "second", "none")[count // len(damages) % 3]
-            count += 1
-            bench.kill(phase, at)
-            path = RECORD / f"{bench.world.name}.json"
-            if path.exists():
-                DAMAGE[damage](path)
-            recover(
-                bench,
-                state,
-                f"{name}: {phase.name} killed at {at} ({steps[min(at, len(steps)) - 1]}), record {damage}, then to {state}",
-            )
-            FIGURES.count("killed, and the record lost or damaged", name, len(bench.problems))
+            for damage in damages if MORE else (damages[count % len(damages)],):
+                state = ("first", "second", "none")[count // len(damages) % 3]
+                count += 1
+                bench.kill(phase, at)
+                path = RECORD / f"{bench.world.name}.json"
+                if path.exists():
+                    DAMAGE[damage](path)
+                step = steps[min(at, len(steps)) - 1]
+                recover(bench, state, f"{name}: {phase.name} killed at {at} ({step}), record {damage}, then to {state}")
+                FIGURES.count("killed, and the record lost or damaged", name, len(bench.problems))
     host.close()
     bench.world.clear()
     assert not bench.problems, "\n".join(bench.problems)
