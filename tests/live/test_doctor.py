@@ -172,6 +172,6 @@ def test_without_the_library_of_nftables(host: Host) -> None:
 @pytest.mark.full
 def test_a_full_kernel_has_everything(host: Host) -> None:
     lacking = {name for name, found in findings(host).items() if found["state"] not in ("yes", "note")}
-    old = set() if has_realms() else {"realms"}  # a 7.2 that was built before full.config had them
+    old = set() if has_realms() else {"routing realms"}  # a 7.2 that was built before full.config had them
     assert lacking == old
     assert host.ok("doctor").out.count("  no ") == len(old)
