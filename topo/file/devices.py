@@ -326,9 +326,9 @@ def add_port(scope: Scope, space: Space, ifname: str, settings: model.PortSettin
         scope.vlans[Ref("bridge_vlan", space.name, (ifname,))] = (settings.vlan, loc)
         if settings.vlan.tunnels and not stated.setdefault("vlan_tunnel", True):
             scope.problems.add((*loc, "vlan_tunnel"), "`tunnels` need it: leave it out, or state true")
-    for group in settings.mdb or ():
+    for place, group in enumerate(settings.mdb or ()):
         ref = Ref("mdb", space.name, mdb.key(ifname, group.group, group.source, group.vid))
-        scope.add(Fact(ref, {}), (*loc, "mdb"), f"{group.group} on {ifname}")
+        scope.add(Fact(ref, {}), (*loc, "mdb", place), f"{group.group} on {ifname}")
     if any(_PORT_DEFAULTS.get(name) != value for name, value in stated.items()):
         ref = Ref("port", space.name, (ifname,))
         scope.facts[ref] = Fact(ref, stated)

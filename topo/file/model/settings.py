@@ -169,10 +169,15 @@ class Group(Entry):
         return self
 
 
-def _groups(value: Any) -> list[Group]:
-    values = value if isinstance(value, list) else [value]
-    found = [Group(group=item) if isinstance(item, str) else Group.model_validate(item) for item in values]
-    return [item.model_copy(update={"group": canonical_group(item.group)}) for item in found]
+def _group(value: Any) -> Group:
+    found = Group(group=value) if isinstance(value, str) else Group.model_validate(value)
+    return found.model_copy(update={"group": canonical_group(found.group)})
+
+
+Groups = Annotated[
+    list[Annotated[Group, Either(_group, str | Group)]],
+    BeforeValidator(single, json_schema_input_type=list[str | Group] | str),
+]
 
 
 class PortSettings(Entry):
@@ -195,7 +200,7 @@ class PortSettings(Entry):
     )
     locked: bool | None = Field(None, description="only from addresses that the FDB has at it are frames taken")
     vlan_tunnel: bool | None = Field(None, description="of a VXLAN: VLANs and VNIs stand for each other")
-    mdb: Annotated[list[Group], Either(_groups, list[str | Group] | str)] | None = Field(
+    mdb: Groups | None = Field(
         None, description="multicast groups of which it is always a member, as `bridge mdb` has them"
     )
     cost: Annotated[StrictInt, Field(ge=1, le=65535)] | None = Field(None, description="its STP path cost")
