@@ -121,7 +121,7 @@ class Kernel(FakeKernel):
     def home(self) -> int:
         return 1
 
-    def sweep(self, names: Iterable[str]) -> None:
+    def sweep(self, names: Iterable[str], topology: str) -> None:
         """Nothing lies about."""
 
     def reset(self) -> None:

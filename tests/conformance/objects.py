@@ -810,7 +810,7 @@ def _netem(ns: str) -> Case:
         **{f"{name}_correlation": replace + f"delay 50ms {name} 2% 40%" for name in ("loss", "corrupt")},
         "duplicate_correlation": replace + "delay 50ms 1ms 5% duplicate 2% 40%",  # tc sends that one with others only
         "jitter": replace + "delay 50ms 3ms",
-        "distribution": replace.replace("netem", "handle 7: netem") + "delay 50ms 5ms distribution pareto",
+        "distribution": replace.replace("netem", "handle 7 netem") + "delay 50ms 5ms distribution pareto",
         "limit": replace + "delay 50ms limit 99",
         "rate": replace + "delay 50ms rate 1mbit 14",
         "kind": "tc qdisc replace dev c0 root fq_codel",

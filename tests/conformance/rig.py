@@ -109,8 +109,8 @@ class Refusing:
     def inodes(self, desired: Desired) -> dict[str, int]:
         return self.kernel.inodes(desired)
 
-    def sweep(self, names: Iterable[str]) -> None:
-        self.kernel.sweep(names)
+    def sweep(self, names: Iterable[str], topology: str) -> None:
+        self.kernel.sweep(names, topology)
 
     def home(self) -> int:
         return self.kernel.home()

@@ -93,7 +93,7 @@ class Seams:
         socket.socket.send = self._send(socket.socket.send)  # type: ignore[method-assign]
         socket.socket.recv = self._recv(socket.socket.recv)  # type: ignore[method-assign]
         for module, names in (
-            (os, ("unlink", "rename", "mkdir", "rmdir", "fsync", "utime")),
+            (os, ("unlink", "rename", "mkdir", "rmdir", "fsync", "utime", "link")),
             (netns, ("unshare", "mount", "umount")),
             (fcntl, ("ioctl",)),
         ):

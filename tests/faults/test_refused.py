@@ -20,7 +20,7 @@ EVERY = 1 if EACH else 9 if LESS else 5
 ALL = {"star", "kinds", "attached", "underlay"}
 """Labs in which also questions are refused, and everything from a step on."""
 
-FILES = {"open", "unlink", "rename", "mkdir", "rmdir", "fsync", "utime"}
+FILES = {"open", "unlink", "rename", "mkdir", "rmdir", "fsync", "utime", "link"}
 FILE_ERRORS = (errno.EACCES, errno.ENOSPC, errno.EIO, errno.EROFS)
 
 pytestmark = pytest.mark.timeout(7200 if EACH else 900)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sandbox.host import Host
+from sandbox.leaks import RECORD
 
 LAB = """
 topology: lab
@@ -58,6 +59,22 @@ def test_filters_of_others_on_a_nic_are_left_alone(host: Host) -> None:
     host.ok("apply", path)
     host.ok("destroy", path)
     assert host.run("tc qdisc show dev nic0") == before
+    host.run("ip link del nic0")
+
+
+def test_an_empty_one_of_a_killed_run_goes_though_the_record_is_lost(host: Host) -> None:
+    """On topo's own link; on a NIC of others an empty one is theirs, as it could not be put back."""
+    path = host.file(LAB.replace(", ingress: ifb0", ""))
+    host.ok("apply", path)
+    host.run("tc qdisc add dev eth0 ingress", "b")
+    (RECORD / "lab.json").unlink()
+    host.ok("apply", path)
+    assert "ingress" not in host.run("tc qdisc show dev eth0", "b")
+    host.ok("destroy", path)
+    host.run("ip link add nic0 type veth peer name nic1")
+    host.run("tc qdisc add dev nic0 ingress")
+    result = host.topo("apply", host.file(NIC))
+    assert result.code == 2 and "set by hand" in result.text, result.text
     host.run("ip link del nic0")
 
 

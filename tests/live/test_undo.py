@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from sandbox.host import ROOT, Host, until
 from sandbox.leaks import RECORD
+
+from topo.facts import mark
+from topo.kernel import netns
 
 GOOD = """
 topology: undo
@@ -163,3 +168,19 @@ def test_a_second_name_leads_to_what_was_made_again(host: Host) -> None:
     assert host.link("own", "eth0") and host.link("other", "eth0") == host.link("own", "eth0")
     host.ok("diff", lab)
     host.ok("destroy", "undo")
+
+
+def test_names_that_a_killed_run_left_go_though_its_record_is_lost(host: Host) -> None:
+    """They bear the sign of their topology, as every name that topo gives does; an empty file of another hand stays."""
+    path = host.file("topology: lab\nnamespaces: {a: {}}\n")
+    host.ok("apply", path)
+    assert netns.signed("a") == mark("lab")
+    ours, theirs = Path(netns.path("left")), Path(netns.path("other"))
+    for file, sign in ((ours, mark("lab")), (theirs, mark("lub"))):
+        file.touch()
+        os.utime(file, ns=(sign, sign))
+    (RECORD / "lab.json").unlink()
+    host.ok("apply", path)
+    assert (ours.exists(), theirs.exists()) == (False, True)
+    theirs.unlink()
+    host.ok("destroy", path)

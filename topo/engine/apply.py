@@ -51,7 +51,7 @@ class KernelLike(Protocol):
 
     def home(self) -> int: ...
 
-    def sweep(self, names: Iterable[str]) -> None: ...
+    def sweep(self, names: Iterable[str], topology: str) -> None: ...
 
     def reset(self) -> None: ...
 
@@ -250,8 +250,9 @@ class _Run:
         """All is as desired: say so in the record, unless it says so already."""
         state, old = self.state, self.state.record
         self._bequeath()
-        if state.previous and (self.destroying or (old and old.interrupted)):
-            self.kernel.sweep(ref.ns for ref in state.previous.facts if ref.kind == "namespace")
+        if self.destroying or old is None or old.interrupted or state.previous is None:
+            stated = state.previous.facts if state.previous else {}
+            self.kernel.sweep((ref.ns for ref in stated if ref.kind == "namespace"), self.name)
         if self.destroying:
             records.remove(self.name)
             return
@@ -376,7 +377,7 @@ class _Run:
     def _swept(self) -> tuple[Change, ...] | str:
         """Of names that could not be given no empty file is left; or why there is one."""
         try:
-            self.kernel.sweep(c.ref.ns for c in self.state.plan.changes if c.ref.kind == "namespace")
+            self.kernel.sweep((c.ref.ns for c in self.state.plan.changes if c.ref.kind == "namespace"), self.name)
         except TopoError as error:
             return str(error)
         return ()

@@ -13,7 +13,7 @@ from typing import Self
 
 from topo.changes import Change, Op
 from topo.errors import KernelError
-from topo.facts import HOST, Desired, Live, parts
+from topo.facts import HOST, Desired, Live, mark, parts
 from topo.kernel import foreign_drops, netns, still_forwarding
 from topo.kernel.outcome import Outcome, Progress
 from topo.kernel.reader import Reader
@@ -97,11 +97,10 @@ class Kernel:
                     found[ref.ns] = space.inode
         return found
 
-    def sweep(self, names: Iterable[str]) -> None:
-        """Remove what a killed run left in /run/netns where these names were to be."""
+    def sweep(self, names: Iterable[str], topology: str) -> None:
+        """Remove what a killed run of this topology left in /run/netns: where these names were to be, or under others."""
         with _mapped("removing the file of a name that was to be"):
-            for name in names:
-                netns.sweep(name)
+            netns.sweep(names, mark(topology))
 
     def home(self) -> int:
         """The inode of the namespace that topo runs in."""

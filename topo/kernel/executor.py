@@ -284,7 +284,7 @@ class Executor:
             self._prepared = True
         try:
             if request.action == "create":
-                self.spaces.create(name, request.setup)
+                self.spaces.create(name, request.setup, self.mark)
             elif request.action == "attach":
                 self._attach(name, request)
             elif request.action == "delete":

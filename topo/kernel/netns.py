@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from typing import Final
@@ -140,24 +141,41 @@ def propagates() -> bool | None:
     return any(word.startswith("shared:") for word in found[6:])
 
 
-def name(where: str, label: str, sign: int = 0) -> None:
+def name(where: str, label: str, sign: int) -> None:
     """Bind the namespace at `where` to a new name. Raises OSError (EEXIST where something real has the name).
 
     `sign`: by which the name can be told from one that someone else gave (`signed`); a number below 2**32.
     """
     target = path(label)
     try:
-        os.close(os.open(target, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+        _cover(target, sign)
     except FileExistsError:
         if not leftover(target):
             raise
+        os.unlink(target)
+        _cover(target, sign)
     try:
-        if sign:
-            os.utime(target, ns=(sign, sign), follow_symlinks=False)
         mount(where, target, "none", MS_BIND)
     except OSError:
         os.unlink(target)
         raise
+
+
+def _cover(target: str, sign: int) -> None:
+    """Make the empty file that a mount is to cover. It has its sign from the first: a run that is killed then leaves it so."""
+    try:
+        fd = os.open(DIRECTORY, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # a file system without O_TMPFILE (open(2))
+            raise
+        os.close(os.open(target, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
+        os.utime(target, ns=(sign, sign), follow_symlinks=False)
+        return
+    try:
+        os.utime(fd, ns=(sign, sign))
+        os.link(f"/proc/self/fd/{fd}", target, src_dir_fd=fd)  # a descriptor makes it linkat(2), which follows it
+    finally:
+        os.close(fd)
 
 
 def signed(label: str) -> int:
@@ -204,9 +222,11 @@ def unname(label: str) -> None:
         raise (refused if refused and error.errno == errno.EBUSY else error) from None
 
 
-def sweep(label: str) -> None:
-    """Remove the empty file that a killed run left where this name was to be."""
-    target = path(label)
-    if leftover(target):
+def sweep(labels: Iterable[str], sign: int) -> None:
+    """Remove the empty files that a killed run left: where these names were to be, and those that bear the sign."""
+    known = {*labels}
+    for label in names():
+        target = path(label)
         with suppress(FileNotFoundError):
-            os.unlink(target)
+            if (label in known or os.lstat(target).st_mtime_ns == sign) and leftover(target):
+                os.unlink(target)

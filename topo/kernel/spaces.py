@@ -124,8 +124,8 @@ class Spaces:
                 self.add(name, os.dup(self.attachments.fds[inode]))
         return inode is not None
 
-    def create(self, name: str, setup: bytes) -> Space:
-        """Make a namespace: set it up, then give it its name. Raises KernelError."""
+    def create(self, name: str, setup: bytes, sign: int) -> Space:
+        """Make a namespace: set it up, then give it its name, with its sign. Raises KernelError."""
         self.drop(name)  # one of this name that somebody has made meanwhile
         self._at = None
         try:
@@ -139,7 +139,7 @@ class Spaces:
         try:
             if setup and (refused := rtnl.send(space.sock, [setup])):
                 raise KernelError(refused[0].errno, refused[0].extack)
-            netns.name(netns.SELF, name)
+            netns.name(netns.SELF, name, sign)
         except OSError as error:
             self.drop(name)
             raise KernelError(error.errno or 0, _words(error)) from None

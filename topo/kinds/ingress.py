@@ -67,8 +67,8 @@ def encode(op: Op, env: Env) -> Sequence[Rtnl]:
 def found(ref: Ref, qdisc: bytes, filters: Iterable[bytes], view: View) -> Fact:
     """The fact of an interface that has something at its ingress: the attributes of the qdisc, and those of each filter."""
     ways = [_way(attributes(data), view) for data in filters if not _is_table(attributes(data))]
-    if STR.unpack(attributes(qdisc).get(TCA_KIND, b"")) == "ingress" and len(ways) == 1 and ways[0]:
-        return Fact(ref, {"to": ways[0]}, STATIC)
+    if STR.unpack(attributes(qdisc).get(TCA_KIND, b"")) == "ingress" and len(ways) < 2 and all(ways):
+        return Fact(ref, {"to": ways[0] if ways else None}, STATIC)  # an empty one may be a killed run's
     return Fact(ref, {"to": None}, FOREIGN)
 
 

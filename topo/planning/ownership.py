@@ -112,7 +112,7 @@ class Ownership:
             return what(have)
         if ref.kind == "nexthop" and have.origin == FOREIGN and ref not in self.stated:
             return what(have)  # wherever it is: routes of its maker's go by it
-        if ref.kind == "ingress" and have.origin == FOREIGN and not self.place(have):
+        if ref.kind == "ingress" and have.attrs.get("to") is None and not self.place(have):
             return what(have)  # topo could not put it back
         if ref.kind not in BY_PROTOCOL or ref in self.stated or self.place(have) or self._moves(have):
             return ""
