@@ -20,6 +20,7 @@ LARGE: Final = "a thousand namespaces take ten minutes there, and are no other c
 
 NOT_HERE: Final = {
     "tests/live/test_samples.py::test_sample[star-1000]": LARGE,
+    "tests/live/test_scale.py::test_a_thousand_namespaces": LARGE,
 }
 """Tests that are not for User-Mode Linux at all -> why."""
 
