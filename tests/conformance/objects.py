@@ -800,7 +800,7 @@ def _netem(ns: str) -> Case:
     }
     own: dict[str, tuple[State, ...]] = {name: tuple({name: value} for value in of) for name, of in values.items()}
     own |= each("gap", 1, 5, also={"reorder": 25})
-    own |= each("distribution", "normal", "uniform", "paretonormal", also={"jitter": 5000})
+    own |= each("distribution", "normal", "uniform", "pareto", "paretonormal", also={"jitter": 5000})
     own["kind"] = ({}, {"kind": "tbf", "rate": 1_250_000, "burst": 20480, "latency": 50_000})
     for name, also in (("delay", "jitter"), *((name, name) for name in ("loss", "duplicate", "reorder", "corrupt"))):
         own |= each(f"{name}_correlation", 0, 30, also={also: 2000 if also == "jitter" else 2})
