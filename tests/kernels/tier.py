@@ -22,7 +22,7 @@ from .machine import DEFAULT
 MARKS: Final = "live and not bench and not interop and not slow and not faults"
 _TRAVELLING: Final = ("-a", "time-travel")
 _NOTHING_COLLECTED: Final = 5
-_LIMIT: Final = "3000"
+_LIMIT: Final = "4500"
 """Seconds that a machine may take, by our clock: pytest's own limit for a test is of no use where time stands still."""
 _LAST: Final = 8  # lines that are shown of a part that passed
 

@@ -10,9 +10,14 @@ from typing import Final
 import pytest
 
 MIDWAY: Final = "in time travel who waits wakes when nobody else has anything to do: a run is never seen midway"
+LOADED: Final = (
+    "with time travel, traffic that is sent at a rate keeps the machine busy and leaves little for the run beside it"
+)
 
 UNTIMELY: Final = {
     "tests/live/test_confirm.py::test_apply_is_killed_midway": MIDWAY,
+    "tests/live/test_seeds_underlay.py::test_a_session_goes_on": LOADED,
+    "tests/live/test_seeds_underlay.py::test_a_bridge_without_other_ports": LOADED,
 }
 """Tests that need a time that passes -> why: run by a machine whose time does."""
 
