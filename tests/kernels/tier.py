@@ -54,7 +54,11 @@ def main() -> int:
         jobs.append(("with a time that passes", (), ("--time", "only-passes")))
     else:
         jobs = [(f"share {share}", (), ("--share", share)) for share in shares]
-    parts = [_start(name, kernel, asked.memory, machine, pytest, asked.pytest) for name, machine, pytest in jobs]
+    ours = sorted(os.sched_getaffinity(0))
+    parts = [
+        _start(name, kernel, asked.memory, ours[number % len(ours)], machine, [*pytest, *asked.pytest])
+        for number, (name, machine, pytest) in enumerate(jobs)
+    ]
     codes = [_ended(part) for part in parts]
     print(f"tests.kernels: {kernel}: {time.monotonic() - began:.0f} s", flush=True)
     return 0 if 0 in codes and {*codes} <= {0, _NOTHING_COLLECTED} else max(codes)
@@ -65,10 +69,9 @@ def _ready(kernel: str) -> int:
     return subprocess.run([sys.executable, "-m", "tests.kernels", "-k", kernel, "--", "true"], check=False).returncode
 
 
-def _start(
-    name: str, kernel: str, memory: str, machine: tuple[str, ...], pytest: tuple[str, ...], more: list[str]
-) -> _Part:
-    under = [sys.executable, "-m", "tests.kernels", "-k", kernel, "-m", memory, "-t", _LIMIT]
+def _start(name: str, kernel: str, memory: str, cpu: int, machine: tuple[str, ...], more: list[str]) -> _Part:
+    """Start a part, its machine on our processor `cpu`."""
+    under = ["taskset", "-c", str(cpu), sys.executable, "-m", "tests.kernels", "-k", kernel, "-m", memory, "-t", _LIMIT]
     under += ["-e", "PYTHONDONTWRITEBYTECODE="]
     tests = [
         sys.executable,
@@ -85,7 +88,7 @@ def _start(
     ]
     words = tempfile.TemporaryFile()  # noqa: SIM115 - it is read when the machine has ended
     process = subprocess.Popen(
-        [*under, *machine, "--", *tests, *pytest, *more],
+        [*under, *machine, "--", *tests, *more],
         stdout=words,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,

@@ -58,8 +58,15 @@ class Pristine:
 
     def left(self) -> dict[str, tuple[Any, Any]]:
         """As `differences`, once what ends by itself (a namespace's devices, a process) has had time to."""
-        until(lambda: not self.differences(), 5)
-        return self.differences()
+        found: dict[str, tuple[Any, Any]] = {}
+
+        def nothing() -> bool:
+            nonlocal found
+            found = self.differences()
+            return not found
+
+        until(nothing, 5)
+        return found
 
     def sweep(self) -> None:
         """Put the sandbox back by force."""
