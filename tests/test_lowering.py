@@ -15,7 +15,7 @@ from topo.errors import InputError
 from topo.facts import Desired, Fact, Ref, links_of
 from topo.file.links import derived
 from topo.file.lowering import lower
-from topo.file.model import Topology, values
+from topo.file.model import Topology, policy
 from topo.file.sysctls import device_paths, path
 
 
@@ -658,7 +658,7 @@ def test_routes(
 ) -> None:
     (tmp_path / "rt_tables.d").mkdir()
     (tmp_path / "rt_tables.d" / "ours.conf").write_text("# number name\n0x4d\tnamed # as 77\n")
-    monkeypatch.setattr(values, "RT_TABLES", (str(tmp_path / "rt_tables"),))
+    monkeypatch.setattr(policy, "RT_TABLES", (str(tmp_path / "rt_tables"),))
     desired = in_r(routes=[route])
     assert desired.facts[Ref("route", "r", key)] == Fact(Ref("route", "r", key), {**ANY_ROUTE, **found})
 

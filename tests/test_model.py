@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from topo.file.lowering import lower
 from topo.file.model import Bridge, BridgeEnd, Link, Namespace, Nat, Topology
 from topo.file.model.interfaces import ENTRIES, LATER_KINDS
-from topo.file.model.values import endpoint, fwmark, ports, prefix, seconds
+from topo.file.model.policy import fwmark
+from topo.file.model.values import endpoint, ports, prefix, seconds
 from topo.file.schema import schema
 from topo.kinds.link_kinds import LINK_KINDS
 from topo.kinds.shaping_spec import Shaping

@@ -138,7 +138,8 @@ def test_terminal_is_killed(host: Host) -> None:
     assert until(lambda: len(watchdogs()) == 1), "the apply itself is over"
     (watchdog,) = watchdogs()
     assert os.getsid(watchdog) not in (shell, os.getsid(0)), "a session of its own"
-    assert {os.readlink(f"/proc/{watchdog}/fd/{fd}") for fd in os.listdir(f"/proc/{watchdog}/fd")} == {os.devnull}
+    files = Path(f"/proc/{watchdog}/fd")  # the socket to who started it until that one's end is noticed
+    assert until(lambda: {os.readlink(fd) for fd in files.iterdir()} == {os.devnull}, 1), [*files.iterdir()]
     os.kill(shell, signal.SIGKILL)
     os.close(master)
     os.waitpid(shell, 0)

@@ -242,7 +242,7 @@ class Host:
             pytest.fail("not as before:\n" + "\n".join(differences), pytrace=False)
 
     def settle(self, *namespaces: str) -> None:
-        """Wait until no duplicate address detection and no spanning tree is under way, there or everywhere.
+        """Wait until no duplicate address detection, spanning tree or change of carrier is under way, there or everywhere.
 
         The kernel's work queues serve all namespaces of the machine: where thousands of links go elsewhere, this takes long.
         """
@@ -251,7 +251,10 @@ class Host:
 
 
 def _moving(ns: str) -> bool:
-    """Whether duplicate address detection or a spanning tree is still under way."""
+    """Whether duplicate address detection, a spanning tree or a change of carrier is still under way."""
     addresses = output(ns, "ip", "-6", "-o", "addr", "show", "tentative")
     ports = output(ns, "bridge", "link")
+    links = output(ns, "ip", "-o", "link").splitlines()
+    if any("LOWER_UP" in link and (" state DOWN " in link or " state LOWERLAYERDOWN " in link) for link in links):
+        return True  # linkwatch of the kernel tells at most once a second
     return bool(addresses.strip()) or " state listening" in ports or " state learning" in ports

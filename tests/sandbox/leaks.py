@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ class Pristine:
     def sweep(self) -> None:
         """Put the sandbox back by force."""
         for pid in processes():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended by itself
+                os.kill(pid, signal.SIGKILL)
         for name in list(NETNS.iterdir()) if NETNS.is_dir() else []:
             subprocess.run(["umount", "-q", str(name)], check=False)
             name.unlink(missing_ok=True)

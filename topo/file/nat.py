@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from topo.errors import InputError
 from topo.facts import HOST, Check, Fact, Ref
 from topo.file import model
-from topo.file.model.values import endpoint, fwmark, namespace_name, ports, seconds
+from topo.file.model.policy import fwmark
+from topo.file.model.values import endpoint, namespace_name, ports, seconds
 from topo.file.scope import Loc, Scope, Space, path
 from topo.file.ways import outgoing
 from topo.kinds import nft

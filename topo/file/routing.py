@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from topo.facts import Fact, Ref, link
 from topo.file import model
-from topo.file.model.values import BITS, PROTOCOLS, fwmark, milliseconds, part, ports, realms, table
+from topo.file.model.policy import BITS, PROTOCOLS, fwmark, part, realms, table
+from topo.file.model.values import milliseconds, ports
 from topo.file.peers import default_route
 from topo.file.scope import Loc, Scope, Space, path
 from topo.file.ways import Way, outgoing

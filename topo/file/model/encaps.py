@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictInt, model_validator
 
-from topo.file.model.values import U8, Entry, Table, single, table, wrong
+from topo.file.model.policy import Table, table
+from topo.file.model.values import U8, Entry, single, wrong
 from topo.kinds import encap
 from topo.kinds.words import Ip
 

@@ -6,10 +6,10 @@ from typing import Literal, Self
 
 from pydantic import Field, StrictBool, model_validator
 
+from topo.file.model.policy import Fwmark
 from topo.file.model.values import (
     Endpoint,
     Entry,
-    Fwmark,
     MatchedInterface,
     MatchedPrefixes,
     PortRange,

@@ -6,25 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, StrictBool, StrictInt, model_validator
 
-from topo.file.model.values import (
-    U8,
-    U32,
-    Destination,
-    Dscp,
-    Entry,
-    FlowLabel,
-    Fwmark,
-    Ifname,
-    Milliseconds,
-    PortOrPart,
-    Positive,
-    Prefix,
-    Protocol,
-    Realms,
-    Table,
-    single,
-    wrong,
-)
+from topo.file.model.policy import Dscp, FlowLabel, Fwmark, PortOrPart, Protocol, Realms, Table
+from topo.file.model.values import U8, U32, Destination, Entry, Ifname, Milliseconds, Positive, Prefix, single, wrong
 from topo.kinds.later import later
 from topo.kinds.words import Ip, Mac
 

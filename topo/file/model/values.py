@@ -7,9 +7,8 @@ of its own instead of a union of pydantic's, so that an error names its place an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
-from pathlib import Path
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
@@ -24,14 +23,8 @@ from topo.patterns import late
 
 _NAMESPACE: Final = late(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOPOLOGY: Final = late(r"[a-z0-9][a-z0-9-]{0,31}")
-_REALMS: Final = late(r"(?:([0-9]{1,5})/)?([0-9]{1,5})")
 _SYSCTL: Final = late(r"net(?:[./][A-Za-z0-9_@-]+){2,}")
 _DOTTED: Final = late(r"[0-9.]+")
-_NUMBER: Final = late(r"0[xX][0-9a-fA-F]+|[0-9]+")
-RT_TABLES: Final = ("/etc/iproute2/rt_tables", "/usr/share/iproute2/rt_tables")
-"""Where systems name further routing tables; beside each a directory `rt_tables.d` of more."""
-TABLES: Final = {"main": 254, "default": 253, "local": 255}
-"""The names of routing tables that every system has (rtnetlink.h, RT_TABLE_*)."""
 
 
 class Entry(BaseModel):
@@ -184,7 +177,7 @@ def ports(value: Any) -> tuple[int, int]:
     return span(value, "port", 1, 65535, "80, or 8000-8010")
 
 
-def _port(value: Any) -> Any:
+def port(value: Any) -> Any:
     if type(value) is not int or not 1 <= value <= 65535:
         ports(value)
     return value
@@ -224,7 +217,7 @@ _sound: Final[set[str]] = set()
 """Targets with a port that were found sound: thousands of published ports lead to few."""
 
 
-def _as_written(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def as_written(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """A check that takes what `parse` can read, and leaves it as it is."""
 
     def check(value: Any) -> Any:
@@ -239,87 +232,6 @@ def seconds(value: Any) -> float:
     from topo.kinds.units import parse_duration  # late: few files have times in them
 
     return parse_duration(value, "s") / 1e6
-
-
-def fwmark(value: Any, what: str = "mark", bits: int = 32) -> tuple[int, int]:
-    """Mark and mask of 1, "0x1" or "0x1/0xff", or of `what` else has so many `bits`. Raises ValueError."""
-    mark, slash, mask = str(value).partition("/")
-    try:
-        found = int(mark, 0), int(mask, 0) if slash else (1 << bits) - 1
-    except ValueError:  # True has no number in it either
-        raise ValueError(f"{value!r} is no {what}: write 1, 0x1 or 0x1/0xff") from None
-    if not all(0 <= number < 1 << bits for number in found):
-        raise ValueError(f"the {what} {value} does not fit into {bits} bits")
-    return found
-
-
-BITS: Final[Mapping[str, tuple[str, int]]] = {
-    "dscp": ("DSCP", 6),
-    "flowlabel": ("flow label", 20),
-    "sport": ("port", 16),
-    "dport": ("port", 16),
-}
-"""What a rule can match by some of its bits only: name -> what it is called, and how many bits it has."""
-
-
-def part(name: str, value: Any) -> tuple[int, int]:
-    """The number and the mask of one of `BITS`, where the kernel takes no bit outside of the mask. Raises ValueError."""
-    what, bits = BITS[name]
-    number, mask = fwmark(value, what, bits)
-    if number & ~mask or not mask:
-        raise ValueError(f"the {what} {value} has bits outside of its mask")
-    return number, mask
-
-
-def realms(value: Any) -> int:
-    """The two realms of 7 (that of the destination), "7" or "5/7" (from/to) as the kernel has them. Raises ValueError."""
-    found = _REALMS.fullmatch(str(value)) if not isinstance(value, bool) else None
-    source, to = (int(number or 0) for number in found.groups()) if found else (0, 0)
-    if not to or max(source, to) > 0xFFFF:
-        raise ValueError(f"{value!r} is no realm: write a number from 1 to 65535, or two as in 5/7 (from/to)")
-    return source << 16 | to
-
-
-def _port_or_part(value: Any) -> Any:
-    if "/" not in str(value):
-        return _port(value)
-    part("sport", value)
-    return value
-
-
-def table(value: Any) -> int:
-    """The number of a routing table: a number, or main, default or local, or a name of `RT_TABLES`. Raises ValueError."""
-    number = (TABLES.get(value) or _named_tables().get(value)) if isinstance(value, str) else value
-    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= 0xFFFFFFFF:
-        known = f"main, default, local, a number from 1, or a name of {RT_TABLES[0]}"
-        raise ValueError(f"{value!r} is no routing table: {known}")
-    return number
-
-
-def _named_tables() -> dict[str, int]:
-    """The tables that this system has names for, as ip-route(8) knows them: lines of `number name`."""
-    found: dict[str, int] = {}
-    for place in map(Path, reversed(RT_TABLES)):
-        for file in (*sorted(Path(f"{place}.d").glob("*.conf"), reverse=True), place):
-            lines = file.read_text(errors="replace").splitlines() if file.is_file() else ()
-            words = [line.split("#")[0].split() for line in lines]
-            found.update(
-                (name, int(number, 0))
-                for number, name in filter(lambda w: len(w) == 2, words)
-                if _NUMBER.fullmatch(number)
-            )
-    return found
-
-
-PROTOCOLS: Final = {  # IPPROTO_* of linux/in.h
-    "tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "ipv6-icmp": 58, "dccp": 33, "gre": 47, "esp": 50, "ah": 51, "ospf": 89,
-}  # fmt: skip
-
-
-def _protocol(value: Any) -> Any:
-    if value not in PROTOCOLS and not (type(value) is int and 1 <= value <= 255):
-        raise ValueError(f"{value!r} is no protocol: {', '.join(PROTOCOLS)}, or a number from 1 to 255")
-    return value
 
 
 def milliseconds(value: Any) -> int:
@@ -399,18 +311,11 @@ MatchedPrefixes = Annotated[
 ]
 Destination = Annotated[str, AfterValidator(_destination)]
 PortNumber = Annotated[StrictInt, Field(ge=1, le=65535)]
-PortRange = Annotated[int | str, Either(_port)]
-PortOrPart = Annotated[int | str, Either(_port_or_part)]
+PortRange = Annotated[int | str, Either(port)]
 PortRanges = Annotated[list[PortRange], BeforeValidator(single, json_schema_input_type=list[int | str] | int | str)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
-Seconds = Annotated[int | float | str, Either(_as_written(seconds))]
-Milliseconds = Annotated[int | str, Either(_as_written(milliseconds))]
-Dscp = Annotated[int | str, Either(_as_written(partial(part, "dscp")))]
-FlowLabel = Annotated[int | str, Either(_as_written(partial(part, "flowlabel")))]
-Fwmark = Annotated[int | str, Either(_as_written(fwmark))]
-Protocol = Annotated[int | str, Either(_protocol)]
-Realms = Annotated[int | str, Either(_as_written(realms))]
-Table = Annotated[int | str, Either(_as_written(table))]
+Seconds = Annotated[int | float | str, Either(as_written(seconds))]
+Milliseconds = Annotated[int | str, Either(as_written(milliseconds))]
 Tos = Annotated[int | str, Either(_tos)]
 SysctlName = Annotated[str, AfterValidator(_sysctl_name)]
 SysctlValue = Annotated[bool | int | str, Either(_sysctl_value)]
