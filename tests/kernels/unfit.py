@@ -4,6 +4,7 @@ tests cannot run where it runs, each for its stated reason. What is left out is 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Final
 
@@ -29,6 +30,9 @@ NOT_HERE: Final = {
 }
 """Tests that are not for User-Mode Linux at all -> why."""
 
+YOUNG: Final = {"netkit": (6, 7)}
+"""Kinds that not every kernel can have -> since which series. A test that has one in its name is left out by older ones."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("kernels")
@@ -46,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept: list[pytest.Item] = []
     for item in items:
         untimely = reason(item.nodeid, UNTIMELY)
-        why = reason(item.nodeid, NOT_HERE) or (untimely if time == "travels" else "")
+        why = young(item.name) or reason(item.nodeid, NOT_HERE) or (untimely if time == "travels" else "")
         if why:
             left.setdefault(why, []).append(item.nodeid)
         elif time != "only-passes" or untimely:
@@ -55,6 +59,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=[item for item in items if id(item) not in mine])
     items[:] = [item for item in items if id(item) in mine]
     config.stash[_LEFT] = left if share == 1 else {}
+
+
+def young(test: str) -> str:
+    series = tuple(int(number) for number in os.uname().release.split("-")[0].split(".")[:2])
+    found = next((kind for kind, since in YOUNG.items() if kind in test and since > series), "")
+    return f"{found} is younger than this kernel" if found else ""
 
 
 def reason(test: str, among: dict[str, str]) -> str:

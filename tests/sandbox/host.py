@@ -49,6 +49,10 @@ def until(condition: Callable[[], object], seconds: float = 5.0) -> bool:
     return True
 
 
+LINUX = tuple(int(number) for number in os.uname().release.split("-")[0].split(".")[:2])
+"""The series of the running kernel."""
+
+
 def has_realms() -> bool:
     """Whether the kernel has CONFIG_IP_ROUTE_CLASSID."""
     return Path("/proc/net/rt_acct").exists()

@@ -44,7 +44,7 @@ def _rules(name: str, since: str) -> Feature:
     )
 
 
-_DSCP: Final = _rules("DSCP", "Linux 6.13 has them; `tos` does for older ones")
+_DSCP: Final = _rules("DSCP", "Linux 6.12 has them; `tos` does for older ones")
 _MASKS: Final = _rules("some bits of a port or DSCP", "Linux 6.15 has them")
 _REALMS: Final = Feature(ROUTING, "realms", "CONFIG_IP_ROUTE_CLASSID", "has no realms, which {} asks for")
 _RECENT: Final[Mapping[str, tuple[Feature, int]]] = {

@@ -82,7 +82,7 @@ MASKS: Final[Mapping[str, tuple[int, Format, int, bool]]] = {
     "flowlabel": (27, BE32, 0xFFFFF, True),
 }
 RECENT: Final = frozenset({"dscp", "flowlabel"} | {f"{name}_mask" for name in MASKS})
-"""What came to the kernel by and by (Linux 6.13 to 6.15)."""
+"""What came to the kernel by and by (Linux 6.12 to 6.15)."""
 _SUPPRESSORS: Final = frozenset({FRA_SUPPRESS_IFGROUP, FRA_SUPPRESS_PREFIXLEN})  # -1 where there is none
 _NOT_RAW: Final = frozenset(
     {FRA_DST, FRA_SRC, FRA_PRIORITY, FRA_FWMARK, FRA_TABLE, FRA_FWMASK, FRA_PAD, FRA_L3MDEV, FRA_PROTOCOL}

@@ -179,7 +179,7 @@ class Rule(Entry):
     fwmark: Fwmark | None = Field(None, description="its mark, or mark/mask: 0x1/0xff")
     tos: U8 | None = Field(None, description="its TOS (IPv4) or traffic class, a multiple of 4")
     dscp: Dscp | None = Field(
-        None, description="its DSCP, all six bits of it (Linux 6.13 and later), or those of a mask: 8/0x38 (6.15)"
+        None, description="its DSCP, all six bits of it (Linux 6.12 and later), or those of a mask: 8/0x38 (6.15)"
     )
     flowlabel: FlowLabel | None = Field(
         None, description="its flow label (IPv6, Linux 6.14 and later), or those of its bits that a mask has: 0x7/0xff"
