@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from sandbox.enter import HOW_TO, INSIDE, CannotEnterError, enter
-from sandbox.host import Host
+from sandbox.forked import Forked
+from sandbox.host import FORKED, Host
 from sandbox.leaks import PRISTINE, Pristine
 
 LIVE = Path(__file__).parent / "live"
@@ -47,6 +48,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     except CannotEnterError as error:
         session.config.stash[_why] = str(error)
     else:
+        FORKED.append(Forked())
+        session.config.add_cleanup(FORKED[0].close)
         session.config.stash[PRISTINE] = Pristine()
 
 
