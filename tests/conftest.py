@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from sandbox.enter import HOW_TO, INSIDE, CannotEnterError, enter
 from sandbox.forked import Forked
-from sandbox.host import FORKED, Host
+from sandbox.host import Host
 from sandbox.leaks import PRISTINE, Pristine
 
 LIVE = Path(__file__).parent / "live"
@@ -48,8 +48,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     except CannotEnterError as error:
         session.config.stash[_why] = str(error)
     else:
-        FORKED.append(Forked())
-        session.config.add_cleanup(FORKED[0].close)
+        Host.forked = Forked()
+        session.config.add_cleanup(Host.forked.close)
         session.config.stash[PRISTINE] = Pristine()
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sandbox.host import LINUX, Host, has_realms
+from sandbox.host import Host, has_realms
+from sandbox.series import SINCE, too_old
 
 ROOT = Path(__file__).parents[2]
 MORE = {  # what `ip link add` wants to hear before it asks the kernel
@@ -169,21 +170,13 @@ def test_without_the_library_of_nftables(host: Host) -> None:
         assert ("install libnftables1" in told.stdout) == (sample == "nat")
 
 
-SINCE = {
-    "other tcx": (6, 6),
-    "link netkit": (6, 7),
-    "routing rules by DSCP": (6, 12),
-    "routing rules by flow label": (6, 14),
-    "routing rules by some bits of a port or DSCP": (6, 15),
-}
-"""What a kernel may lack whatever it is built with -> the series that has it."""
-
-
 @pytest.mark.full
 def test_a_full_kernel_has_everything(host: Host) -> None:
-    lacking = {name for name, found in findings(host).items() if found["state"] not in ("yes", "note")}
-    old = {name for name, since in SINCE.items() if since > LINUX}
+    told = findings(host)
+    lacking = {name for name, found in told.items() if found["state"] not in ("yes", "note")}
+    old = {feature for feature in SINCE if too_old(feature)}
     if not has_realms():
         old.add("routing realms")  # a 7.2 that was built before full.config had them
     assert lacking == old
-    assert ("  no " in host.ok("doctor").out) == bool(old)  # in a line for each option
+    lines = {(told[name]["group"], told[name]["option"]) for name in old}
+    assert host.ok("doctor").out.count("  no ") == len(lines)

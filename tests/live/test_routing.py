@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sandbox.host import LINUX, Host, has_realms
+from sandbox.host import Host, has_realms
+from sandbox.series import SINCE, too_old
 
 TWO_WAYS = """
 topology: lab
@@ -30,19 +31,26 @@ def way(host: Host, *selectors: str) -> str:
     return str(route["dev"])
 
 
-RECENT = {"dscp: 46": (6, 12), "flowlabel": (6, 14), "dscp: 40/0x38": (6, 15), "dport: 0x1f00/0xff00": (6, 15)}
-"""What a rule matches by -> the series that it came with."""
+RECENT = {
+    "dscp: 46": "rules by DSCP",
+    "flowlabel": "rules by flow label",
+    "dscp: 40/0x38": "rules by some bits of a port or DSCP",
+    "dport: 0x1f00/0xff00": "rules by some bits of a port or DSCP",
+}
+"""What a rule matches by -> what the kernel needs for it."""
 
 
 def refused(host: Host, path: Path) -> bool:
     """Whether this kernel is too old for a rule of the file; then that is refused, and nothing was touched."""
-    since = max((since for words, since in RECENT.items() if words in path.read_text()), default=LINUX)
-    if since <= LINUX:
+    needed = next((feature for words, feature in RECENT.items() if words in path.read_text()), None)
+    if needed is None or not too_old(f"routing {needed}"):
         return False
+    since = SINCE[f"routing {needed}"]
     before = host.everywhere()
     said = host.topo("apply", path)
     assert said.code == 5, said.text
     assert f"{path}:" in said.err and "namespaces.r.rules" in said.err
+    assert f"has no {needed}" in said.err
     assert f"Linux {since[0]}.{since[1]} has them" in said.err and "CONFIG_IP_MULTIPLE_TABLES" in said.err
     assert host.everywhere() == before
     return True

@@ -17,7 +17,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,11 @@ class Forked:
         self._asked.close()
         self._process.wait()
 
-    def run(self, arguments: Sequence[str], stdin: str | None, seconds: float) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, arguments: Sequence[str], environment: Mapping[str, str], stdin: str | None, seconds: float
+    ) -> subprocess.CompletedProcess[str]:
         """As subprocess.run with its output captured, in ROOT."""
-        wish = {"arguments": arguments, "environment": {**os.environ, "TOPO_DEBUG": "1"}}
+        wish = {"arguments": arguments, "environment": dict(environment)}
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3)]
             files[0].write(stdin or "")
@@ -95,13 +98,13 @@ def _serve(asked: socket.socket) -> None:
             words, fds, _, _ = socket.recv_fds(asked, 1 << 20, 4)
             if not words:
                 return
-            pid = _fork(asked, json.loads(words), fds)
+            pid = _fork(json.loads(words), fds)
             answer = socket.socket(fileno=fds[3])
             answer.send(str(pid).encode())
             events.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, answer))
 
 
-def _fork(asked: socket.socket, wish: dict[str, Any], fds: list[int]) -> int:
+def _fork(wish: dict[str, Any], fds: list[int]) -> int:
     pid = os.fork()
     if pid:
         for fd in fds[:3]:
@@ -113,11 +116,13 @@ def _fork(asked: socket.socket, wish: dict[str, Any], fds: list[int]) -> int:
         os.environ.update(wish["environment"])
         for fd, which in zip(fds[:3], (0, 1, 2), strict=True):
             os.dup2(fd, which)
-        os.closerange(3, max(asked.fileno(), *fds) + 64)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         sys.argv = ["topo", *wish["arguments"]]
         main()  # ends the process, but where a command cannot be started in its place
     except SystemExit as ended:
         code = int(ended.code or 0)
+    except BaseException:  # noqa: BLE001 - the child ends here, whatever it is
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)

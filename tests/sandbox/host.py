@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 
@@ -50,21 +50,15 @@ def until(condition: Callable[[], object], seconds: float = 5.0) -> bool:
     return True
 
 
-LINUX = tuple(int(number) for number in os.uname().release.split("-")[0].split(".")[:2])
-"""The series of the running kernel."""
-
-
 def has_realms() -> bool:
     """Whether the kernel has CONFIG_IP_ROUTE_CLASSID."""
     return Path("/proc/net/rt_acct").exists()
 
 
-FORKED: list[Forked] = []
-"""What `Host.topo` asks for its processes, in a sandbox."""
-
-
 class Host:
     """This sandbox's outermost namespace and those in /run/netns. `ns` is `host`, or a name in /run/netns."""
+
+    forked: ClassVar[Forked | None] = None  # what `topo` asks for its processes
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -81,9 +75,9 @@ class Host:
 
     def topo(self, *arguments: str | Path, stdin: str | None = None, timeout: float = 120) -> Result:
         """Run the command line in a process of its own."""
-        words = list(map(str, arguments))
-        if FORKED and "--confirm" not in words:  # whose watchdog the tests find by its command line
-            done = FORKED[0].run(words, stdin, timeout)
+        words, environment = list(map(str, arguments)), os.environ | {"TOPO_DEBUG": "1"}
+        if self.forked and "--confirm" not in words:  # whose watchdog the tests find by its command line
+            done = self.forked.run(words, environment, stdin, timeout)
         else:
             done = subprocess.run(
                 [sys.executable, "-m", "topo", *words],
@@ -93,7 +87,7 @@ class Host:
                 cwd=ROOT,
                 timeout=timeout,
                 check=False,
-                env=os.environ | {"TOPO_DEBUG": "1"},
+                env=environment,
             )
         assert "internal error" not in done.stderr, done.stderr
         return Result(done.returncode, done.stdout, done.stderr)

@@ -55,8 +55,6 @@ def lower_default_routes(scope: Scope) -> None:
 
 def _rare(route: model.Route, family: int) -> dict[str, Any]:
     """What few routes have, in the kernel's units; not what it takes where nothing is stated."""
-    from topo.file.model import policy  # late: it is there where there are routes or rules
-
     found: dict[str, Any] = {name: value for name in METRICS if name != "mtu" and (value := getattr(route, name))}
     for name, parts in (("rtt", 8), ("rttvar", 4), ("rto_min", 1)):
         if name in found:
@@ -72,7 +70,7 @@ def _rare(route: model.Route, family: int) -> dict[str, Any]:
     if route.pref not in (None, "medium"):
         found["pref"] = route.pref
     if route.realms is not None:
-        found["realms"] = policy.realms(route.realms)
+        found["realms"] = model.policy.realms(route.realms)
     way = {"type": route.type, "gateway": route.via, "nexthops": route.nexthops, "nhid": route.nhid}
     if route.scope not in (None, default_scope(family, way)):
         found["scope"] = route.scope
@@ -88,8 +86,6 @@ class _Route(Way):
         self.wraps: Loc = ()  # where the file states an encapsulation
 
     def lower(self) -> None:
-        from topo.file.model import policy  # late: it is there where there are routes or rules
-
         route = self.route
         hops = route.nexthops
         vias = [route.via] if hops is None else [hop.via for hop in hops]
@@ -126,7 +122,7 @@ class _Route(Way):
                 attrs["encap"] = words
         self.source(route.src)
         metric = _METRIC[family] if route.metric is None else route.metric
-        number = policy.table(route.table or ("local" if route.type in _IN_LOCAL else "main"))
+        number = model.policy.table(route.table or ("local" if route.type in _IN_LOCAL else "main"))
         ref = Ref("route", self.space.name, (family, number, destination, metric, *of_tos(route.tos or 0)))
         if self.wraps:
             self.scope.paths[ref] = path(self.wraps)
@@ -167,11 +163,9 @@ class _Route(Way):
 
 
 def _rule(scope: Scope, space: Space, rule: model.Rule, index: int) -> Fact:
-    from topo.file.model import policy  # late: it is there where there are routes or rules
-
     attrs: dict[str, Any] = {"action": rule.action or ("to_table" if rule.goto is None else "goto")}
     if rule.table is not None:
-        attrs["table"] = policy.table(rule.table)
+        attrs["table"] = model.policy.table(rule.table)
     for name in ("to", "iif", "oif", "suppress_prefixlength", "suppress_ifgroup", "tun_id", "l3mdev", "goto"):
         if (value := getattr(rule, name)) is not None:
             attrs[name] = value
@@ -182,18 +176,18 @@ def _rule(scope: Scope, space: Space, rule: model.Rule, index: int) -> Fact:
     if rule.invert:
         attrs["invert"] = True
     if rule.realms is not None:
-        attrs["realms"] = policy.realms(rule.realms)
+        attrs["realms"] = model.policy.realms(rule.realms)
     if rule.fwmark is not None:
-        attrs["fwmark"], attrs["fwmask"] = policy.fwmark(rule.fwmark)
+        attrs["fwmark"], attrs["fwmask"] = model.policy.fwmark(rule.fwmark)
     if rule.ipproto is not None:
-        attrs["ipproto"] = rule.ipproto if isinstance(rule.ipproto, int) else policy.PROTOCOLS[rule.ipproto]
-    for name, (_, bits) in policy.BITS.items():
+        attrs["ipproto"] = rule.ipproto if isinstance(rule.ipproto, int) else model.policy.PROTOCOLS[rule.ipproto]
+    for name, (_, bits) in model.policy.BITS.items():
         if (value := getattr(rule, name)) is None:
             continue
         if bits == 16 and "/" not in str(value):
             attrs[name] = ports(value)
             continue
-        number, mask = policy.part(name, value)
+        number, mask = model.policy.part(name, value)
         attrs[name] = (number, number) if bits == 16 else number
         if mask != (1 << bits) - 1:
             attrs[f"{name}_mask"] = mask

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    # an attribute once `rules` is imported: where there are routes or rules
+    from topo.file.model import policy as policy
     from topo.file.model.bridges import Bridge, Port
     from topo.file.model.checks import Check
     from topo.file.model.ends import BridgeEnd, InterfaceEnd

@@ -178,6 +178,7 @@ def ports(value: Any) -> tuple[int, int]:
 
 
 def port(value: Any) -> Any:
+    """`value` as it is, which has to be what `ports` takes. Raises ValueError."""
     if type(value) is not int or not 1 <= value <= 65535:
         ports(value)
     return value
