@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,31 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
 
 _why = pytest.StashKey[str]()
+
+
+@contextlib.contextmanager
+def _locked(directory: Path, how: int) -> Iterator[None]:
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, how)
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)  # also where a process of the test's has the descriptor still
+        os.close(fd)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # around pytest-timeout: who waits here is not late
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Sandboxes share the processors' backlogs (net.core.netdev_max_backlog): a test that fills them runs alone.
+
+    Beside one whose thousand hosts say hello to each other (IPv6's DAD), other tests lose packets.
+    """
+    with contextlib.ExitStack() as stack:
+        if item.get_closest_marker("live"):
+            how = fcntl.LOCK_EX if item.get_closest_marker("crowd") else fcntl.LOCK_SH
+            with _locked(LIVE.parent, fcntl.LOCK_EX):  # in the order of coming: a crowd is not passed by
+                stack.enter_context(_locked(LIVE, how))
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -318,9 +318,11 @@ def _watched(host: Host) -> list[str]:
     return ["host", *(names if len(names) <= MANY else [names[0], names[len(names) // 2], names[-1]])]
 
 
-@pytest.mark.parametrize(
-    "sample", [pytest.param(p, id=p.stem, marks=pytest.mark.full if p.stem in FULL else ()) for p in FILES]
-)
+def _marks(sample: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.full] * (sample in FULL) + [pytest.mark.crowd] * (sample == "star-1000")
+
+
+@pytest.mark.parametrize("sample", [pytest.param(p, id=p.stem, marks=_marks(p.stem)) for p in FILES])
 def test_sample(host: Host, sample: Path) -> None:
     strangers = {}
     if sample.stem == "attach-pid":

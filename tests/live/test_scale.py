@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from sandbox.host import SAMPLES, Host
 
 STAR = SAMPLES / "star-1000.yaml"
@@ -15,6 +16,7 @@ def _seconds(host: Host, *arguments: object) -> float:
     return time.monotonic() - start
 
 
+@pytest.mark.crowd
 def test_a_thousand_namespaces(host: Host) -> None:
     before = host.settled()
     took = {"apply": _seconds(host, "apply", STAR)}
